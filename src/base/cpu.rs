@@ -1,0 +1,108 @@
+//! The one bridge between the asynchronous world and the processor pool, with the byte budget that bounds memory.
+//!
+//! A piece of work reserves room for its bytes first, runs on rayon, and keeps its room until its result has left the
+//! process. So a slow bucket stalls the reader of the database, and no queue grows (invariant 6).
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// The granule of the budget: permits are counted in KiB, since a semaphore counts at most 2^29 of them.
+const GRANULE_BYTES: usize = 1024;
+
+/// A bound on bytes in flight, shared by all targets of a process.
+#[derive(Clone, Debug)]
+pub struct ByteBudget {
+    permits: Arc<Semaphore>,
+    granules: u32,
+}
+
+/// Room in a [`ByteBudget`]; given back when dropped.
+#[derive(Debug)]
+pub struct Room {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ByteBudget {
+    /// A budget of `bytes`, at least one granule and at most 2 TiB.
+    pub fn new(bytes: usize) -> Self {
+        let granules = u32::try_from((bytes / GRANULE_BYTES).max(1)).unwrap_or(u32::MAX);
+        let granules = granules.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+        Self { permits: Arc::new(Semaphore::new(granules as usize)), granules }
+    }
+
+    /// Waits until `bytes` are free and takes them.
+    ///
+    /// A piece larger than the whole budget takes all of it: it goes through alone rather than never.
+    pub async fn reserve(&self, bytes: usize) -> Room {
+        let wanted = u32::try_from(bytes.div_ceil(GRANULE_BYTES)).unwrap_or(u32::MAX).clamp(1, self.granules);
+        let permit = Arc::clone(&self.permits).acquire_many_owned(wanted).await;
+        Room { _permit: permit.expect("the semaphore is never closed") }
+    }
+
+    /// Bytes that are free now, for tests and metrics.
+    pub fn free_bytes(&self) -> usize {
+        self.permits.available_permits() * GRANULE_BYTES
+    }
+
+    /// The size of the whole budget.
+    pub fn total_bytes(&self) -> usize {
+        self.granules as usize * GRANULE_BYTES
+    }
+}
+
+/// Runs `work` on the processor pool and waits for its result.
+///
+/// A panic in `work` is carried to the caller. If the caller is dropped, the work still runs to its end and its result
+/// is dropped.
+pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    start(work).finish().await
+}
+
+/// Work that is on the processor pool.
+#[derive(Debug)]
+pub struct Started<T>(oneshot::Receiver<std::thread::Result<T>>);
+
+/// Puts `work` on the processor pool; it runs whether or not somebody waits for it.
+pub fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Started<T> {
+    let (sender, receiver) = oneshot::channel();
+    rayon::spawn(move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // The receiver is gone only if the caller was cancelled: nobody waits for the result.
+        let _ = sender.send(result);
+    });
+    Started(receiver)
+}
+
+impl<T> Started<T> {
+    /// Waits for the result; a panic of the work is carried to the caller.
+    pub async fn finish(self) -> T {
+        match self.0.await.expect("the work sends exactly once") {
+            Ok(value) => value,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn room_is_taken_and_given_back_and_a_giant_goes_through_alone() {
+        let budget = ByteBudget::new(64 * 1024);
+        let room = budget.reserve(10 * 1024).await;
+        assert_eq!(budget.free_bytes(), 54 * 1024);
+        drop(room);
+        let giant = budget.reserve(usize::MAX).await;
+        assert_eq!(budget.free_bytes(), 0);
+        drop(giant);
+        assert_eq!(budget.free_bytes(), budget.total_bytes());
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "told you")]
+    async fn a_panic_in_the_pool_reaches_the_caller() {
+        run(|| panic!("told you")).await
+    }
+}

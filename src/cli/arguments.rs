@@ -1,0 +1,288 @@
+//! The words of the command line: every verb, every flag, and what their values may be.
+//!
+//! Scripts depend on each of them. Nothing here does anything.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+use crate::base::ids::{BackupId, BadId, TargetId, TargetKind, TargetName};
+use crate::base::units::parse_duration;
+use crate::cli::exit;
+use crate::cli::values::{Destination, Moment, Shard};
+
+/// Backs up, restores and verifies the databases of multi-tenant SaaS.
+#[derive(Debug, Parser)]
+#[command(name = "dbkeeper", version, after_help = exit::HELP, max_term_width = 120, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// Flags of every verb.
+    #[command(flatten)]
+    pub general: General,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every verb")]
+pub struct General {
+    /// The configuration [default: DBKEEPER_CONFIG, else dbkeeper.toml].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Log more: -v each part, -vv each chunk. DBKEEPER_LOG says it in detail.
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Print only data and errors.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// The form of log lines: text or json.
+    #[arg(long, global = true, value_name = "FORM", default_value = "text", hide_possible_values = true)]
+    pub log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[command(after_help = exit::HELP)]
+pub enum Verb {
+    /// Make a recovery identity and a repository key; print the age recipient.
+    #[command(after_help = exit::HELP)]
+    Keygen(Keygen),
+    /// Make the repository; refuses where there is one.
+    #[command(after_help = exit::HELP)]
+    Init(Init),
+    /// Check servers, rights, client programs, the store, keys and clocks.
+    #[command(after_help = exit::HELP)]
+    Doctor(Doctor),
+    /// Check, show or describe the configuration.
+    #[command(subcommand, after_help = exit::HELP)]
+    Config(ConfigVerb),
+    /// Back up databases.
+    #[command(after_help = exit::HELP)]
+    Backup(Backup),
+    /// List backups.
+    #[command(after_help = exit::HELP)]
+    List(List),
+    /// Show one backup.
+    #[command(after_help = exit::HELP)]
+    Show(Show),
+    /// Restore one target, or all of them.
+    #[command(after_help = exit::HELP)]
+    Restore(Restore),
+    /// Verify what is stored.
+    #[command(after_help = exit::HELP)]
+    Verify(Verify),
+    /// Write a backup as plain SQL.
+    #[command(after_help = exit::HELP)]
+    Export(Export),
+}
+
+/// `keygen`.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// The file of the new age identity; must not exist. Opens every backup: keep it away from what is backed up.
+    #[arg(long, value_name = "FILE")]
+    pub identity: PathBuf,
+    /// The file of the new repository key; must not exist. Every machine that backs up needs it.
+    #[arg(long, value_name = "FILE")]
+    pub repository_key: PathBuf,
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct Init {}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Check the configuration, and that every secret it names can be read.
+    Check {
+        /// Read no secret: for a machine that has none.
+        #[arg(long)]
+        without_secrets: bool,
+    },
+    /// Show every value with its origin; secrets by their place only.
+    Show {
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the configuration.
+    Schema,
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["all", "central", "tenant", "volume"]).required(true).multiple(true))]
+pub struct Backup {
+    /// Everything that is configured.
+    #[arg(long)]
+    pub all: bool,
+    /// The central database.
+    #[arg(long)]
+    pub central: bool,
+    /// A tenant; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = TargetName::new)]
+    pub tenant: Vec<TargetName>,
+    /// A volume; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = TargetName::new)]
+    pub volume: Vec<TargetName>,
+    /// Only slice I of N, counted from 0: each target is in exactly one slice.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// Keep these backups for so long, whatever the retention says: 7d, 12h.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub keep: Option<Duration>,
+    /// Print the report as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One target or none.
+#[derive(Debug, Args)]
+#[group(id = "target", multiple = false)]
+pub struct OneTarget {
+    /// A tenant.
+    #[arg(long, value_name = "NAME", value_parser = TargetName::new)]
+    pub tenant: Option<TargetName>,
+    /// The central database.
+    #[arg(long)]
+    pub central: bool,
+    /// A volume.
+    #[arg(long, value_name = "NAME", value_parser = TargetName::new)]
+    pub volume: Option<TargetName>,
+}
+
+impl OneTarget {
+    /// The target, where one was named.
+    pub fn id(&self) -> Option<TargetId> {
+        let tenant = self.tenant.clone().map(|name| TargetId { kind: TargetKind::Tenant, name });
+        let volume = self.volume.clone().map(|name| TargetId { kind: TargetKind::Volume, name });
+        tenant.or(volume).or_else(|| self.central.then(TargetId::central))
+    }
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Of which target; else of all.
+    #[command(flatten)]
+    pub of: OneTarget,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The id of a backup, as list prints it.
+    #[arg(value_name = "BACKUP", value_parser = parse_backup)]
+    pub backup: BackupId,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["tenant", "central", "volume", "all"]).required(true))]
+pub struct Restore {
+    /// Which target.
+    #[command(flatten)]
+    pub of: OneTarget,
+    /// Every target of the repository, roles first, the central database last to be swapped.
+    #[arg(long, conflicts_with_all = ["as_name", "backup", "table"])]
+    pub all: bool,
+    /// Restore into a database of this name, which must not exist (a folder for a volume); nothing is swapped.
+    #[arg(long = "as", id = "as_name", value_name = "NAME")]
+    pub as_name: Option<String>,
+    /// Restore to this server of the configuration instead of where the target is.
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+    /// Restore the newest backup that is not younger than this: 2026-11-21T09:15:00Z, or "2026-11-21 09:15" in the
+    /// time zone of the retention.
+    #[arg(long, value_name = "TIME", conflicts_with = "backup")]
+    pub at: Option<Moment>,
+    /// Restore this backup.
+    #[arg(long, value_name = "ID", value_parser = parse_backup)]
+    pub backup: Option<BackupId>,
+    /// Restore only this table, as NAME or SCHEMA.NAME; may be repeated.
+    #[arg(long, value_name = "T")]
+    pub table: Vec<String>,
+    /// Restore no rows.
+    #[arg(long)]
+    pub schema_only: bool,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Build the database beside the live one and leave it there.
+    #[arg(long)]
+    pub no_swap: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Restore though the repository key is lost, and say what could not be checked.
+    #[arg(long)]
+    pub without_repository_key: bool,
+    /// Print the report as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Read every pack and compare it with its name; needs no identity.
+    #[arg(long)]
+    pub read_packs: bool,
+    /// Read every row: open, decompress and compare; needs an identity.
+    #[arg(long)]
+    pub read_data: bool,
+    /// Only this tenant.
+    #[arg(long, value_name = "NAME", value_parser = TargetName::new)]
+    pub tenant: Option<TargetName>,
+    /// Print the report as one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["tenant", "central", "volume"]).required(true))]
+pub struct Export {
+    /// Which target.
+    #[command(flatten)]
+    pub of: OneTarget,
+    /// This backup instead of the newest.
+    #[arg(long, value_name = "ID", value_parser = parse_backup)]
+    pub backup: Option<BackupId>,
+    /// The file to write, which must not exist; - is standard output. Whoever reads only a part of it makes the exit code 1.
+    #[arg(long, value_name = "FILE")]
+    pub output: Destination,
+    /// Export though the repository key is lost, and say what could not be checked.
+    #[arg(long)]
+    pub without_repository_key: bool,
+}
+
+fn parse_backup(text: &str) -> Result<BackupId, BadId> {
+    text.parse()
+}

@@ -1,0 +1,105 @@
+//! `verify`: what is wrong, where, and what to do about it.
+
+use std::fmt::Write as _;
+
+use crate::base::ids::{TargetId, TargetKind};
+use crate::base::units::ByteSize;
+use crate::cli::arguments::Verify;
+use crate::cli::exit::Exit;
+use crate::cli::failure::Failure;
+use crate::cli::{Context, job_context};
+use crate::job::verify::{Report, run as verify};
+use crate::repository::verify::{Rung, VaultReport};
+
+/// Runs the verb. Damage is exit code 5.
+pub(super) async fn run(arguments: &Verify, context: &Context) -> Result<Exit, Failure> {
+    let rung = match (arguments.read_packs, arguments.read_data) {
+        (_, true) => Rung::Data,
+        (true, false) => Rung::Packs,
+        (false, false) => Rung::Presence,
+    };
+    let target = arguments.tenant.clone().map(|name| TargetId { kind: TargetKind::Tenant, name });
+    let job = job_context(context, context.config()?);
+    let report = context.signals.stop().run_until_cancelled(verify(&job, target.as_ref(), rung)).await;
+    let report = report.ok_or_else(Failure::stopped)??;
+    job.progress.finish();
+    if arguments.json {
+        context.output.json(&report)?;
+    } else {
+        context.output.data(page(&report))?;
+    }
+    context.output.say(&summary(&report));
+    Ok(if report.result == "ok" { Exit::GOOD } else { Exit::DAMAGED })
+}
+
+fn page(report: &Report) -> String {
+    let mut text = String::new();
+    for vault in &report.vaults {
+        let state = if vault.findings.is_empty() { "ok" } else { "damaged" };
+        let _ = writeln!(
+            text,
+            "{state:<8} {:<24} {} of {} backups whole",
+            vault.target.to_string(),
+            vault.whole,
+            vault.backups
+        );
+        findings(vault, &mut text);
+    }
+    for finding in &report.findings {
+        let tampering = if finding.tampering { "; this looks like tampering" } else { "" };
+        let _ = writeln!(text, "damaged  {}: {}{tampering}", finding.key, finding.what);
+        let _ = writeln!(text, "        no backup needs it: look at who could write there, and remove it");
+    }
+    for folder in &report.unknown_folders {
+        let _ = writeln!(text, "unknown  {folder} is no vault of ours");
+    }
+    text
+}
+
+fn findings(vault: &VaultReport, text: &mut String) {
+    for finding in &vault.findings {
+        let tampering = if finding.tampering { "; this looks like tampering" } else { "" };
+        let _ = writeln!(text, "    {}: {}{tampering}", finding.key, finding.what);
+        if finding.backups.is_empty() {
+            let _ = writeln!(
+                text,
+                "        no backup needs it to be restored; the next backup stores what is missing again"
+            );
+        } else {
+            let ids: Vec<String> = finding.backups.iter().map(ToString::to_string).collect();
+            let _ = writeln!(text, "        cannot be restored in full: {}", ids.join(", "));
+        }
+    }
+    if !vault.findings.is_empty() {
+        let advice = match vault.newest_whole {
+            Some(id) => format!("the newest whole backup is {id}: name it to restore with --backup"),
+            None => "no whole backup is left: take one now".to_owned(),
+        };
+        let _ = writeln!(text, "        {advice}");
+    }
+    if vault.unfinished > 0 {
+        let _ = writeln!(
+            text,
+            "    {} unfinished backups: crashed or running; they expire by themselves",
+            vault.unfinished
+        );
+    }
+    for key in &vault.unknown_objects {
+        let _ = writeln!(text, "    {key}: not an object of this version");
+    }
+}
+
+fn summary(report: &Report) -> String {
+    let vaults = report.vaults.len();
+    let damaged = report.vaults.iter().filter(|vault| !vault.findings.is_empty()).count();
+    let objects: u64 = report.vaults.iter().map(|vault| vault.objects_read).sum();
+    let bytes: u64 = report.vaults.iter().map(|vault| vault.bytes_read).sum();
+    let next = match (damaged, report.rung) {
+        (0, "presence") => "dbkeeper verify --read-packs reads and compares every byte that is stored",
+        (0, "packs") => "dbkeeper verify --read-data decrypts and compares every chunk; it needs the identity",
+        (0, _) => "dbkeeper restore --tenant NAME --no-swap proves a whole restore",
+        _ => "dbkeeper backup --all now: what is damaged is stored again, and old backups stay as they are",
+    };
+    let read = ByteSize(bytes).approximate();
+    format!("verified: {vaults} vaults, {damaged} damaged; {objects} objects read, {read}\nnext: {next}")
+}

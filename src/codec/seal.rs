@@ -1,0 +1,220 @@
+//! Sealing with age (age-encryption.org/v1): X25519 recipients and identities.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::str::FromStr;
+
+use bech32::{Bech32, Hrp};
+
+use crate::base::secret::Secret;
+
+/// Why something could not be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A text that is no X25519 recipient.
+    #[error("{text:?} is no age recipient: {reason}")]
+    BadRecipient {
+        /// The text; recipients are public.
+        text: String,
+        /// What age says.
+        reason: String,
+    },
+    /// A text that is no X25519 identity; it is not shown.
+    #[error("not an age identity (AGE-SECRET-KEY-1…): {reason}")]
+    BadIdentity {
+        /// What age says.
+        reason: String,
+    },
+    /// None of the identities opens it.
+    #[error("sealed to other recipients than these identities")]
+    WrongIdentity,
+    /// It is damaged, or no age file.
+    #[error("not a whole age file: {reason}")]
+    Damaged {
+        /// What age says.
+        reason: String,
+    },
+    /// More plaintext than allowed.
+    #[error("holds more than {limit} bytes")]
+    TooLarge {
+        /// What was allowed.
+        limit: usize,
+    },
+}
+
+/// To whom something is sealed.
+#[derive(Clone)]
+pub struct Recipient {
+    text: String,
+    inner: age::x25519::Recipient,
+}
+
+impl FromStr for Recipient {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parsed: Result<age::x25519::Recipient, _> = text.parse();
+        let inner =
+            parsed.map_err(|reason| Error::BadRecipient { text: text.to_owned(), reason: reason.to_string() })?;
+        Ok(Self { text: inner.to_string(), inner })
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl PartialEq for Recipient {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// What opens what was sealed to its recipient.
+#[derive(Clone)]
+pub struct Identity {
+    inner: age::x25519::Identity,
+    recipient: Recipient,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity({})", self.recipient)
+    }
+}
+
+impl Identity {
+    /// The identity whose X25519 secret is these 32 bytes (clamped when it is used; RFC 7748).
+    pub fn from_bytes(secret: &[u8; 32]) -> Self {
+        let prefix = Hrp::parse("age-secret-key-").expect("a constant that bech32 allows");
+        let text = bech32::encode_upper::<Bech32>(prefix, secret).expect("32 bytes are short enough for bech32");
+        Self::parse(&Secret::new(text)).expect("bech32 of 32 bytes under age's prefix is an identity")
+    }
+
+    /// Reads `AGE-SECRET-KEY-1…`.
+    pub fn parse(text: &Secret) -> Result<Self, Error> {
+        let inner = age::x25519::Identity::from_str(text.reveal().trim())
+            .map_err(|reason| Error::BadIdentity { reason: reason.to_owned() })?;
+        let public = inner.to_public();
+        Ok(Self { inner, recipient: Recipient { text: public.to_string(), inner: public } })
+    }
+
+    /// Reads an identity file: comments and blank lines are passed over, every other line is an identity.
+    pub fn parse_file(text: &Secret) -> Result<Vec<Self>, Error> {
+        let lines = text.reveal().lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let found = lines.map(|line| Self::parse(&Secret::new(line.to_owned()))).collect::<Result<Vec<_>, _>>()?;
+        if found.is_empty() {
+            return Err(Error::BadIdentity { reason: "the file holds no identity".to_owned() });
+        }
+        Ok(found)
+    }
+
+    /// Its public half.
+    pub fn recipient(&self) -> &Recipient {
+        &self.recipient
+    }
+
+    /// The secret as age writes it.
+    pub fn to_secret(&self) -> Secret {
+        use age::secrecy::ExposeSecret;
+
+        Secret::new(self.inner.to_string().expose_secret().to_owned())
+    }
+}
+
+/// Seals `plain` to all `recipients`, which must not be empty.
+pub fn seal(plain: &[u8], recipients: &[Recipient]) -> Vec<u8> {
+    assert!(!recipients.is_empty(), "sealing to nobody would lose the data");
+    let all = recipients.iter().map(|recipient| &recipient.inner as &dyn age::Recipient);
+    let encryptor = age::Encryptor::with_recipients(all).expect("there is a recipient, and X25519 recipients mix");
+    let tags = plain.len().div_ceil(64 << 10) * 16;
+    let out = Vec::with_capacity(plain.len() + tags + 200 * (1 + recipients.len()) + 64);
+    let mut writer = encryptor.wrap_output(out).expect("writing to memory does not fail");
+    writer.write_all(plain).expect("writing to memory does not fail");
+    writer.finish().expect("writing to memory does not fail")
+}
+
+/// Opens `sealed` with the first of `identities` that fits; refuses more than `limit` bytes of plaintext.
+pub fn open(sealed: &[u8], identities: &[Identity], limit: usize) -> Result<Vec<u8>, Error> {
+    let decryptor = age::Decryptor::new_buffered(sealed).map_err(open_error)?;
+    let all = identities.iter().map(|identity| &identity.inner as &dyn age::Identity);
+    let reader = decryptor.decrypt(all).map_err(open_error)?;
+    let mut plain = Vec::with_capacity(sealed.len().min(limit));
+    let read = reader.take(limit as u64 + 1).read_to_end(&mut plain);
+    read.map_err(|error| Error::Damaged { reason: error.to_string() })?;
+    if plain.len() > limit { Err(Error::TooLarge { limit }) } else { Ok(plain) }
+}
+
+/// Seals a short secret as armoured text, for a JSON document.
+pub fn seal_text(secret: &Secret, recipients: &[Recipient]) -> String {
+    let sealed = seal(secret.reveal().as_bytes(), recipients);
+    let mut armor = age::armor::ArmoredWriter::wrap_output(Vec::new(), age::armor::Format::AsciiArmor)
+        .expect("writing to memory does not fail");
+    armor.write_all(&sealed).expect("writing to memory does not fail");
+    let text = armor.finish().expect("writing to memory does not fail");
+    String::from_utf8(text).expect("armour is ASCII")
+}
+
+/// Opens what [`seal_text`] made.
+pub fn open_text(armored: &str, identities: &[Identity]) -> Result<Secret, Error> {
+    const LIMIT: usize = 64 << 10;
+    let mut sealed = Vec::new();
+    let reader = age::armor::ArmoredReader::new(armored.as_bytes());
+    let read = reader.take(LIMIT as u64).read_to_end(&mut sealed);
+    read.map_err(|error| Error::Damaged { reason: error.to_string() })?;
+    let plain = open(&sealed, identities, LIMIT)?;
+    let text = String::from_utf8(plain).map_err(|_| Error::Damaged { reason: "holds no text".to_owned() })?;
+    Ok(Secret::new(text))
+}
+
+fn open_error(error: age::DecryptError) -> Error {
+    match error {
+        age::DecryptError::NoMatchingKeys => Error::WrongIdentity,
+        other => Error::Damaged { reason: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_right_identity_opens_and_damage_is_seen() {
+        let (alice, bob) = (Identity::from_bytes(&[1; 32]), Identity::from_bytes(&[2; 32]));
+        let plain = b"rows\n".repeat(50_000);
+        let sealed = seal(&plain, &[alice.recipient().clone()]);
+        assert_eq!(open(&sealed, std::slice::from_ref(&alice), 1 << 20).expect("open"), plain);
+        assert!(matches!(open(&sealed, std::slice::from_ref(&bob), 1 << 20), Err(Error::WrongIdentity)));
+        assert!(matches!(open(&sealed, &[bob, alice.clone()], 10), Err(Error::TooLarge { .. })));
+        for broken in [&sealed[..sealed.len() - 1], &sealed[..10], &[]] {
+            assert!(matches!(open(broken, std::slice::from_ref(&alice), 1 << 20), Err(Error::Damaged { .. })));
+        }
+    }
+
+    #[test]
+    fn identities_and_armoured_secrets_survive_their_text_form() {
+        let identity = Identity::from_bytes(&[9; 32]);
+        let again = Identity::parse(&identity.to_secret()).expect("parse");
+        assert_eq!(again.recipient(), identity.recipient());
+        let armored = seal_text(&Secret::new("key".to_owned()), &[identity.recipient().clone()]);
+        assert!(armored.starts_with("-----BEGIN AGE ENCRYPTED FILE-----"));
+        assert_eq!(open_text(&armored, &[identity]).expect("open").reveal(), "key");
+    }
+
+    #[test]
+    fn an_identity_file_may_have_comments_but_must_hold_an_identity() {
+        let secret = Identity::from_bytes(&[9; 32]).to_secret();
+        let file = Secret::new(format!("# created for you\n\n{}\n", secret.reveal()));
+        assert_eq!(Identity::parse_file(&file).expect("parse").len(), 1);
+        assert!(Identity::parse_file(&Secret::new("# nothing\n".to_owned())).is_err());
+        assert!(Identity::parse_file(&Secret::new("hello\n".to_owned())).is_err());
+    }
+}

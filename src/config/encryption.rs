@@ -1,0 +1,96 @@
+//! `[encryption]`: who can read the backups.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::base::secret::Secret;
+use crate::codec::seal;
+use crate::config::Config;
+use crate::config::environment::Environment;
+use crate::config::error::Error;
+use crate::config::reader::Section;
+use crate::config::secret::{KeyReference, SecretReference};
+use crate::config::values::{Node, Value, Wrong, text};
+
+/// The recovery recipients, and where a restoring machine finds an identity.
+#[derive(Clone, Debug)]
+pub struct Encryption {
+    /// The recovery recipients: at least one, none twice.
+    pub recipients: Vec<seal::Recipient>,
+    /// An age identity file; only where restores run.
+    pub identity: Option<SecretReference>,
+}
+
+impl Encryption {
+    pub(super) fn read(top: &Section<'_>) -> Option<Self> {
+        let section = top.required_section("encryption")?;
+        let recipients = read_recipients(&section);
+        let identity: Option<KeyReference> = section.optional("identity");
+        section.finish();
+        Some(Self { recipients, identity: identity.map(|KeyReference(reference)| reference) })
+    }
+}
+
+impl Config {
+    /// The age identities of a restoring machine, at least one.
+    pub async fn identities(&self, environment: &Environment) -> Result<Vec<seal::Identity>, Error> {
+        let name = "encryption.identity";
+        let not_configured = || Error::KeyNotConfigured { file: self.file.clone(), name };
+        let reference = self.encryption.identity.as_ref().ok_or_else(not_configured)?;
+        let secret = reference.read(environment).await?;
+        let lines = secret.reveal().lines().map(str::trim).enumerate();
+        let mut identities = Vec::new();
+        for (index, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+            let bad = |_: seal::Error| {
+                reference.failed(&format!("holds something that is no age identity in line {}", index + 1), None)
+            };
+            identities.push(seal::Identity::parse(&Secret::new(line.to_owned())).map_err(bad)?);
+        }
+        match identities.is_empty() {
+            false => Ok(identities),
+            true => Err(reference.failed("holds no age identity (AGE-SECRET-KEY-1…)", None)),
+        }
+    }
+}
+
+fn read_recipients(section: &Section<'_>) -> Vec<seal::Recipient> {
+    const KEY: &str = "recipients";
+    let recipients: Vec<Recipient> = match section.has(KEY) {
+        true => section.list(KEY).unwrap_or_default(),
+        false => {
+            section.missing(KEY);
+            Vec::new()
+        }
+    };
+    if section.is_empty_array(KEY) {
+        section.complain(KEY, Wrong::new("recipients is empty", "at least one age recipient (age1…)"));
+    }
+    let mut seen = BTreeSet::new();
+    for Recipient(recipient) in &recipients {
+        if !seen.insert(recipient.to_string()) {
+            section.complain(KEY, Wrong::new(format!("{recipient} stands here twice"), "each recipient once"));
+        }
+    }
+    recipients.into_iter().map(|Recipient(recipient)| recipient).collect()
+}
+
+struct Recipient(seal::Recipient);
+
+impl Value for Recipient {
+    fn read(node: &Node<'_>) -> Result<Self, Wrong> {
+        const EXPECTED: &str = "an age recipient: age1 and 58 more characters, as keygen prints it";
+        let text = text(node, EXPECTED)?;
+        if text.to_uppercase().starts_with("AGE-SECRET-KEY-") {
+            let mut wrong = Wrong::new("this is an identity, the secret half of a recipient", EXPECTED);
+            wrong.meant = Some("whoever read this file can read your backups: make a new one with keygen".to_owned());
+            return Err(wrong);
+        }
+        let what = |error: seal::Error| Wrong::new(error.to_string(), EXPECTED);
+        text.parse().map(Self).map_err(what)
+    }
+
+    fn show(&self) -> serde_json::Value {
+        json!(self.0.to_string())
+    }
+}

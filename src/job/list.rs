@@ -1,0 +1,152 @@
+//! Listing what is stored: backups of one vault or of all, and one backup in full.
+
+use chrono::{DateTime, Utc};
+use futures::StreamExt;
+use serde::Serialize;
+
+use crate::base::ids::{BackupId, RetentionClass, RunId, TargetId};
+use crate::job::{Context, Error};
+use crate::repository::presence::whole_backups;
+use crate::repository::vault::Vault;
+use crate::repository::{self, Repository};
+
+/// Markers that are read at once.
+const READS_AT_ONCE: usize = 16;
+
+/// One backup, as scripts see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// Its id.
+    pub id: BackupId,
+    /// Whose it is.
+    pub target: TargetId,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+    /// When it expires.
+    pub expires_at: DateTime<Utc>,
+    /// Its retention class.
+    pub class: RetentionClass,
+    /// Rows in all its tables.
+    pub rows: u64,
+    /// Plaintext of all its parts.
+    pub read_bytes: u64,
+    /// What it added to the store.
+    pub stored_bytes: u64,
+    /// The run that made it.
+    pub run_id: RunId,
+}
+
+/// What a listing found.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Backups whose marker verifies and of which the store has all, by target and time.
+    pub backups: Vec<Listed>,
+    /// Markers that are damaged or do not verify, backups that are not whole, and folders that are no vaults: one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// Lists the backups of `target`, or of every vault.
+pub async fn list(context: &Context, target: Option<&TargetId>) -> Result<Listing, Error> {
+    let repository = context.open_repository().await?;
+    let mut listing = Listing::default();
+    let targets = match target {
+        Some(target) => vec![target.clone()],
+        None => {
+            let (targets, strangers) = repository.vaults().await?;
+            listing.problems.extend(strangers.into_iter().map(|folder| format!("{folder} is no vault of ours")));
+            targets
+        }
+    };
+    for target in targets {
+        let (whole, problems) = whole_backups(&repository.vault(&target)).await?;
+        listing.backups.extend(whole.into_iter().map(Listed::from_marker));
+        listing.problems.extend(problems);
+    }
+    Ok(listing)
+}
+
+impl Listed {
+    fn from_marker(marker: repository::marker::Marker) -> Self {
+        Self {
+            id: marker.id,
+            target: marker.vault,
+            created_at: marker.created_at,
+            expires_at: marker.expires_at,
+            class: marker.class,
+            rows: marker.rows,
+            read_bytes: marker.read_bytes,
+            stored_bytes: marker.stored_bytes,
+            run_id: marker.run_id,
+        }
+    }
+}
+
+/// One backup in full.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shown {
+    /// What the marker says.
+    pub marker: repository::marker::Marker,
+    /// False where there was no repository key to check it with.
+    pub verified: bool,
+    /// Tables and other parts, where an identity is configured that opens the manifest.
+    pub contents: Option<Contents>,
+}
+
+/// The inside of a manifest, without rows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Contents {
+    /// Engine and version of the source.
+    pub engine: String,
+    /// The server and the database that were read.
+    pub source: String,
+    /// Name, rows and bytes of each part.
+    pub parts: Vec<(String, u64, u64)>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+}
+
+/// Shows the backup `id`, in whichever vault it is.
+pub async fn show(context: &Context, id: BackupId) -> Result<Shown, Error> {
+    let repository = context.open_repository().await?;
+    let (vault, read) = find(&repository, id).await?;
+    let contents = match context.config.encryption.identity {
+        Some(_) => Some(contents(context, &vault, id).await?),
+        None => None,
+    };
+    Ok(Shown { marker: read.marker, verified: read.verified, contents })
+}
+
+async fn find(repository: &Repository, id: BackupId) -> Result<(Vault, repository::vault::ReadMarker), Error> {
+    let (targets, _) = repository.vaults().await?;
+    let mut last = None;
+    let vaults: Vec<Vault> = targets.iter().map(|target| repository.vault(target)).collect();
+    let reads = vaults.iter().map(|vault| async move { (vault, vault.marker(id).await) });
+    let mut reads = futures::stream::iter(reads).buffered(READS_AT_ONCE);
+    while let Some((vault, read)) = reads.next().await {
+        match read {
+            Ok(read) => return Ok((vault.clone(), read)),
+            Err(error @ repository::Error::NoBackup { .. }) => last = last.or(Some(error)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::NothingSelected { what: format!("no vault has a backup {id}") })
+}
+
+async fn contents(context: &Context, vault: &Vault, id: BackupId) -> Result<Contents, Error> {
+    let identities = context.identities().await?;
+    let listing = vault.list().await?;
+    let budget = crate::base::cpu::ByteBudget::new(1);
+    let reader = repository::reader::BackupReader::open(vault, listing, id, &identities, budget).await?;
+    let manifest = reader.manifest();
+    let description: crate::engine::Description =
+        serde_json::from_value(manifest.description.clone()).map_err(|error| Error::Other {
+            what: format!("the description in the manifest of {id} cannot be read: {error}"),
+            class: crate::base::class::Class::Corrupt,
+        })?;
+    Ok(Contents {
+        engine: format!("{} {}", description.engine, description.version),
+        source: format!("{}/{}", description.server, description.source),
+        parts: manifest.parts.iter().map(|part| (part.name.clone(), part.rows, part.bytes)).collect(),
+        notes: description.notes,
+    })
+}

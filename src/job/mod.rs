@@ -1,0 +1,150 @@
+//! Layer 5: whole jobs over the fleet, one file per kind.
+//!
+//! A job reads secrets, opens the repository, finds the fleet, works on every selected target and reports. Must not know the
+//! command line: it is handed a [`Context`](context::Context) and a request, and returns a report or an error.
+
+pub mod backup;
+pub mod context;
+pub(crate) mod damage;
+pub mod doctor;
+pub mod export;
+pub mod init;
+pub mod list;
+pub mod restore;
+pub mod servers;
+pub mod verify;
+pub mod watchdog;
+
+pub use crate::job::context::Context;
+
+use crate::base::class::Class;
+use crate::base::ids::{BackupId, TargetId};
+use crate::{config, engine, fleet, repository, sql, store};
+
+/// Why a whole job failed. What fails for one target is in the report instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration, or a secret that it names.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] repository::Error),
+    /// A database server.
+    #[error(transparent)]
+    Sql(#[from] sql::postgres::Error),
+    /// Discovery.
+    #[error(transparent)]
+    Fleet(#[from] fleet::Error),
+    /// Selection.
+    #[error(transparent)]
+    Select(#[from] fleet::SelectError),
+    /// A client program, or a server's catalogs.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// One restore.
+    #[error(transparent)]
+    Restore(#[from] crate::restore::Error),
+    /// Nothing fits the selection.
+    #[error("nothing is selected: {what}")]
+    NothingSelected {
+        /// What was looked for.
+        what: String,
+    },
+    /// What was asked for cannot be done as it was asked.
+    #[error("{what}")]
+    Refused {
+        /// What and why.
+        what: String,
+        /// What to type instead.
+        hint: String,
+    },
+    /// The run was stopped from outside.
+    #[error("stopped by a signal")]
+    Stopped,
+    /// The configuration does not name it.
+    #[error("{target} is not in the configuration")]
+    Unconfigured {
+        /// What is missing.
+        target: TargetId,
+    },
+    /// A backup is damaged.
+    #[error("backup {backup} of {target} is damaged: {touched}")]
+    BadBackup {
+        /// Whose backup.
+        target: TargetId,
+        /// Which.
+        backup: BackupId,
+        /// What cannot be restored from it.
+        touched: String,
+        /// What to type next.
+        hint: String,
+        /// What was found.
+        #[source]
+        source: Box<Error>,
+    },
+    /// Something else, in words.
+    #[error("{what}")]
+    Other {
+        /// What.
+        what: String,
+        /// Its meaning.
+        class: Class,
+    },
+}
+
+impl Error {
+    /// What the error means to the caller.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Config(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Repository(error) => error.class(),
+            Self::Sql(error) => error.class(),
+            Self::Fleet(error) => error.class(),
+            Self::Select(error) => error.class(),
+            Self::Engine(error) => error.class(),
+            Self::Restore(error) => error.class(),
+            Self::NothingSelected { .. } => Class::Empty,
+            Self::Refused { .. } | Self::Unconfigured { .. } => Class::Usage,
+            Self::Stopped => Class::Cancelled,
+            Self::BadBackup { source, .. } => source.class(),
+            Self::Other { class, .. } => *class,
+        }
+    }
+
+    /// What to type next, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Store(error) => error.hint().map(str::to_owned),
+            Self::Repository(error) => error.hint(),
+            Self::Sql(error) => error.hint(),
+            Self::Fleet(error) => error.hint(),
+            Self::Select(error) => error.hint(),
+            Self::Engine(error) => error.hint().map(str::to_owned),
+            Self::Restore(error) => error.hint(),
+            Self::Refused { hint, .. } | Self::BadBackup { hint, .. } => Some(hint.clone()),
+            Self::NothingSelected { .. } => Some("run `dbkeeper doctor` to see what there is".to_owned()),
+            Self::Unconfigured { .. } => Some("add it to dbkeeper.toml, or check the name".to_owned()),
+            Self::Stopped | Self::Other { .. } => None,
+        }
+    }
+}
+
+/// An error with all its causes in one line, each said once.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
+}

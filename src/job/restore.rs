@@ -1,0 +1,500 @@
+//! The restore job: a plan that can be shown and asked about, then its execution.
+//!
+//! The plan reads the repository and, where it can, the registry; it changes nothing. A registry that cannot be read (the
+//! central database is lost too) stops nobody: then the backup itself says which database it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::base::class::Class;
+use crate::base::cpu::ByteBudget;
+use crate::base::ids::{BackupId, RunId, TargetId, TargetKind};
+use crate::codec::seal::Identity;
+use crate::engine::Description;
+use crate::engine::postgres::restore::{Mode, Owner, RestoreOptions, RoleHandling, open_restore};
+use crate::fleet::{Database, FindingKind};
+use crate::job::damage::{self, explain};
+use crate::job::{Context, Error, chain};
+use crate::repository::reader::{BackupReader, Found, Wanted};
+use crate::repository::vault::{Listing, Vault};
+use crate::repository::{self, Repository};
+use crate::restore;
+use crate::run::fan_out::fan_out;
+use crate::run::report::{RunReport, TargetReport, TargetResult};
+use crate::sql::Server;
+
+/// Parts that are loaded, and indexes that are built, at once; more gain little and cost a connection each.
+const MAX_LANES: usize = 4;
+
+/// What is restored, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// One target, or `None` for all that the repository has.
+    pub target: Option<TargetId>,
+    /// Which of its backups.
+    pub wanted: Wanted,
+    /// Into a new database of this name.
+    pub as_name: Option<String>,
+    /// Onto this configured server.
+    pub server: Option<String>,
+    /// Only these tables.
+    pub tables: Vec<String>,
+    /// No rows.
+    pub schema_only: bool,
+    /// Leave the database beside the live one.
+    pub no_swap: bool,
+    /// The repository key is lost.
+    pub without_repository_key: bool,
+}
+
+impl Request {
+    /// True if the restored database takes the place of the live one: a part of a database never does.
+    fn swaps(&self) -> bool {
+        self.as_name.is_none() && !self.no_swap && self.tables.is_empty() && !self.schema_only
+    }
+}
+
+/// One restore that is about to happen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// Whose backup.
+    pub target: TargetId,
+    /// Which backup.
+    pub backup_id: BackupId,
+    /// When it was taken.
+    pub created_at: DateTime<Utc>,
+    /// Its rows.
+    pub rows: u64,
+    /// Its plaintext.
+    pub bytes: u64,
+    /// The name of the destination server.
+    pub server: String,
+    /// The name of the destination database.
+    pub database: String,
+    /// True if a database of that name is replaced (and kept under another name).
+    pub swaps: bool,
+    /// False where authenticity could not be checked.
+    pub verified: bool,
+    /// What the operator should know before saying yes.
+    pub warnings: Vec<String>,
+    #[serde(skip)]
+    reader: Arc<BackupReader>,
+    #[serde(skip)]
+    destination: Server,
+    #[serde(skip)]
+    options: RestoreOptions,
+    #[serde(skip)]
+    passed_over: Vec<String>,
+    #[serde(skip)]
+    vault: Vault,
+    #[serde(skip)]
+    identities: Arc<[Identity]>,
+}
+
+/// Everything that is about to happen, in order.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The run.
+    pub run_id: RunId,
+    /// The restores: the central database last.
+    pub steps: Vec<Step>,
+    /// Targets that cannot be restored.
+    pub impossible: Vec<Impossible>,
+    /// Targets of which there is nothing to restore: they hold back nobody.
+    pub without_backup: Vec<Impossible>,
+}
+
+/// A target that cannot be restored.
+#[derive(Clone, Debug, Serialize)]
+pub struct Impossible {
+    /// Which target.
+    pub target: TargetId,
+    /// Why: the whole chain of causes.
+    pub reason: String,
+    /// What to type next, where that is known.
+    pub hint: Option<String>,
+    #[serde(skip)]
+    class: Class,
+}
+
+/// Where a target's database is or was.
+struct Place {
+    server: Server,
+    database: String,
+    warnings: Vec<String>,
+}
+
+struct Planner<'a> {
+    context: &'a Context,
+    request: &'a Request,
+    repository: Repository,
+    servers: BTreeMap<String, Server>,
+    identities: Arc<[Identity]>,
+    discovery: Result<crate::fleet::Discovery, String>,
+    run: RunId,
+    budget: ByteBudget,
+}
+
+/// Plans what `request` asks for. Nothing is changed.
+pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
+    let planner = Planner::open(context, request).await?;
+    let run_id = planner.run;
+    let mut plan = Plan { run_id, steps: Vec::new(), impossible: Vec::new(), without_backup: Vec::new() };
+    match &request.target {
+        Some(target) => plan.steps.push(Box::pin(planner.step(target)).await?),
+        None => {
+            let (mut targets, _) = planner.repository.vaults().await?;
+            // The central database last: until it is swapped, the application sees no tenant that is not there yet.
+            targets.sort_by_key(|target| (target.kind == TargetKind::Central, target.clone()));
+            for target in targets {
+                match Box::pin(planner.step(&target)).await {
+                    Ok(step) => plan.steps.push(step),
+                    Err(error) => {
+                        let nothing = target.kind == TargetKind::Volume || error.class() == Class::Empty;
+                        let (reason, hint, class) = (chain(&error), error.hint(), error.class());
+                        let impossible = Impossible { target, reason, hint, class };
+                        match nothing {
+                            // A vault whose first backup never ended, or of a tenant that came later; a volume.
+                            true => plan.without_backup.push(impossible),
+                            false => plan.impossible.push(impossible),
+                        }
+                    }
+                }
+            }
+            refuse_shared_places(&mut plan);
+            if plan.steps.is_empty() && plan.impossible.is_empty() {
+                return Err(Error::NothingSelected { what: "the repository holds no vault".to_owned() });
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// Of several targets that would become one database, none is restored: the last one would hide the others.
+fn refuse_shared_places(plan: &mut Plan) {
+    let place = |step: &Step| (step.server.clone(), step.database.clone());
+    let mut takers: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for step in &plan.steps {
+        *takers.entry(place(step)).or_default() += 1;
+    }
+    for step in std::mem::take(&mut plan.steps) {
+        let Step { database, server, .. } = &step;
+        if takers[&place(&step)] == 1 {
+            plan.steps.push(step);
+        } else {
+            let reason = format!("another target would be restored as database {database:?} on server {server:?} too");
+            let hint = Some("restore one of them elsewhere, with --as NAME".to_owned());
+            plan.impossible.push(Impossible { target: step.target, reason, hint, class: Class::Usage });
+        }
+    }
+}
+
+/// Whose database a place is by the registry, if it is not this target's.
+fn owned_by_another<'a>(found: &'a [Database], target: &TargetId, place: (&Server, &str)) -> Option<&'a TargetId> {
+    let (server, name) = place;
+    let is_it = |database: &&Database| {
+        let its = &database.server;
+        database.name == name && (its.host.as_str(), its.port) == (server.host.as_str(), server.port)
+    };
+    let mut owners = found.iter().filter(is_it).map(|database| &database.target);
+    owners.find(|owner| *owner != target)
+}
+
+impl<'a> Planner<'a> {
+    async fn open(context: &'a Context, request: &'a Request) -> Result<Self, Error> {
+        let repository = match request.without_repository_key {
+            true => context.open_repository_without_key().await?,
+            false => context.open_repository().await?,
+        };
+        let servers = context.servers().await?;
+        let identities = context.identities().await?.into();
+        let discovery = match context.discover(&servers).await {
+            Ok(discovery) => Ok(discovery),
+            Err(error) => Err(chain(&error)),
+        };
+        let budget = ByteBudget::new(context.config.limits.pipeline_bytes() / 2);
+        Ok(Self { context, request, repository, servers, identities, discovery, run: context.new_run(), budget })
+    }
+
+    async fn step(&self, target: &TargetId) -> Result<Step, Error> {
+        if target.kind == TargetKind::Volume {
+            let what = format!("{target}: volumes cannot be restored yet");
+            return Err(Error::Refused { what, hint: "name a tenant, or --central".to_owned() });
+        }
+        let vault = self.repository.vault(target);
+        let listing = vault.list().await?;
+        let Found { id, passed_over } = self.request.wanted.find(&vault, &listing).await?;
+        let newest = listing.newest();
+        let reader = match self.backup(&vault, listing, id).await {
+            Ok(reader) => reader,
+            Err(error) => return Err(explain(&vault, id, &self.identities, ("restore", error.into())).await),
+        };
+        let description = description(&reader)?;
+        let place = self.place(target, &description)?;
+        let mode = match (&self.request.as_name, self.request.swaps()) {
+            (Some(_), _) => Mode::AsNew,
+            (None, false) => Mode::NoSwap,
+            (None, true) => Mode::Swap,
+        };
+        let mut warnings = place.warnings;
+        warnings.extend(damage::missing(&reader));
+        warnings.extend(passed_over.iter().cloned());
+        if newest.is_some_and(|newest| newest != id) && passed_over.is_empty() {
+            warnings.push("this is not the newest backup".to_owned());
+        }
+        if self.run.started_at() < id.created_at() {
+            warnings.push("this backup is dated later than now: one of two clocks is wrong".to_owned());
+        }
+        if !reader.marker().verified {
+            warnings.push(
+                "without the repository key nobody can tell whether this backup is authentic or was forged".to_owned(),
+            );
+        }
+        let marker = &reader.marker().marker;
+        Ok(Step {
+            target: target.clone(),
+            backup_id: id,
+            created_at: marker.created_at,
+            rows: marker.rows,
+            bytes: marker.read_bytes,
+            server: place.server.name.clone(),
+            database: place.database.clone(),
+            swaps: mode == Mode::Swap,
+            verified: reader.marker().verified,
+            warnings,
+            options: self.options(place.database, mode, &place.server),
+            destination: place.server,
+            reader: Arc::new(reader),
+            passed_over,
+            vault,
+            identities: Arc::clone(&self.identities),
+        })
+    }
+
+    /// Opens a backup. Where not all of it is wanted, packs may be missing: what needs one fails when it is read.
+    async fn backup(&self, vault: &Vault, listing: Listing, id: BackupId) -> Result<BackupReader, repository::Error> {
+        let (identities, budget) = (&self.identities, self.budget.clone());
+        match self.request.tables.is_empty() && !self.request.schema_only {
+            true => BackupReader::open(vault, listing, id, identities, budget).await,
+            false => BackupReader::open_incomplete(vault, listing, id, identities, budget).await,
+        }
+    }
+
+    fn options(&self, destination: String, mode: Mode, server: &Server) -> RestoreOptions {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        RestoreOptions {
+            destination,
+            mode,
+            owner: Owner::AsRecorded,
+            keep_privileges: true,
+            keep_tablespaces: true,
+            roles: RoleHandling::CreateMissing,
+            search_path: None,
+            tables: self.request.tables.clone(),
+            schema_only: self.request.schema_only,
+            lanes: MAX_LANES.min(cores.max(2)).min(server.connections.saturating_sub(2).max(1)),
+            run: self.run,
+            time: self.run.started_at(),
+        }
+    }
+
+    /// Where to restore: what the operator says, else the registry, else what the backup says.
+    fn place(&self, target: &TargetId, description: &Description) -> Result<Place, Error> {
+        let mut warnings = Vec::new();
+        let discovery = self.discovery.as_ref().ok();
+        let known = discovery.and_then(|found| found.databases.iter().find(|database| database.target == *target));
+        // A lost database is the usual reason to be here: its row still says its name.
+        let lost = discovery.and_then(|found| {
+            let mut findings = found.findings.iter();
+            findings.find(|f| f.kind == FindingKind::RowWithoutDatabase && f.tenant == target.name.as_str())
+        });
+        match (&self.discovery, known, lost) {
+            (_, Some(_), _) => {}
+            (_, None, Some(finding)) => {
+                warnings.push(format!("database {:?} does not exist at present", finding.database))
+            }
+            (Err(reason), None, None) => {
+                warnings.push(format!("the registry cannot be read, so the backup's own names are used: {reason}"));
+            }
+            (Ok(_), None, None) => {
+                warnings.push(format!("the registry has no {target}; the backup's own names are used"))
+            }
+        }
+        let lost_on = || lost.and_then(|finding| self.servers.get(&finding.server).cloned());
+        let server = match (&self.request.server, known) {
+            (Some(name), _) => self.server(name)?,
+            (None, Some(database)) => Server::clone(&database.server),
+            (None, None) => match lost_on() {
+                Some(server) => server,
+                None => self.server(&description.server).or_else(|error| self.default_server(target).ok_or(error))?,
+            },
+        };
+        let row = lost.map(|finding| finding.database.clone()).filter(|name| !name.is_empty());
+        let live = known.map(|database| database.name.clone()).or(row).unwrap_or_else(|| description.source.clone());
+        let shared = self.shared_with_others(&live);
+        let replaces = self.request.swaps();
+        if replaces && shared {
+            let what =
+                format!("database {live:?} belongs to several tenants: restoring one would replace the others too");
+            return Err(Error::Refused { what, hint: "restore beside it, with --as NAME or --no-swap".to_owned() });
+        }
+        let found = discovery.map_or(&[][..], |found| found.databases.as_slice());
+        if let Some(owner) = owned_by_another(found, target, (&server, &live)).filter(|_| replaces) {
+            let what = format!("database {live:?} is now that of {owner}: restoring {target} would replace it");
+            return Err(Error::Refused { what, hint: "restore beside it, with --as NAME or --no-swap".to_owned() });
+        }
+        Ok(Place { server, database: self.request.as_name.clone().unwrap_or(live), warnings })
+    }
+
+    fn shared_with_others(&self, database: &str) -> bool {
+        self.discovery.as_ref().is_ok_and(|discovery| {
+            let mut findings = discovery.findings.iter();
+            findings.any(|finding| finding.kind == FindingKind::SharedDatabase && finding.database == database)
+        })
+    }
+
+    fn server(&self, name: &str) -> Result<Server, Error> {
+        self.servers.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = self.servers.keys().map(String::as_str).collect();
+            let what = format!("server {name:?} is not configured");
+            Error::Refused { what, hint: format!("name one with --server: {}", known.join(", ")) }
+        })
+    }
+
+    fn default_server(&self, target: &TargetId) -> Option<Server> {
+        let config = &self.context.config;
+        let name = match target.kind {
+            TargetKind::Central => config.central.as_ref().map(|central| &central.server),
+            TargetKind::Tenant | TargetKind::Volume => config.tenants.as_ref().map(|tenants| &tenants.server),
+        };
+        name.and_then(|name| self.servers.get(name).cloned())
+    }
+}
+
+pub(super) fn description(reader: &BackupReader) -> Result<Description, Error> {
+    let value = reader.manifest().description.clone();
+    serde_json::from_value(value).map_err(|error| Error::Other {
+        what: format!("the description in the manifest of {} cannot be read: {error}", reader.manifest().id),
+        class: Class::Corrupt,
+    })
+}
+
+/// Carries a plan out. One failed target never stops the others, but the central database is not touched unless all
+/// tenants of the plan were restored.
+pub async fn execute(context: &Context, plan: Plan) -> RunReport {
+    let began = Instant::now();
+    let run_id = plan.run_id;
+    let failed = |one: Impossible| TargetReport {
+        hint: one.hint,
+        class: Some(one.class),
+        ..TargetReport::new(one.target, TargetResult::Failed, Some(one.reason))
+    };
+    let mut reports: Vec<TargetReport> = plan.impossible.into_iter().map(failed).collect();
+    context.monitor.run_begins(plan.steps.len());
+    let (central, tenants): (Vec<Step>, Vec<Step>) =
+        plan.steps.into_iter().partition(|step| step.target.kind == TargetKind::Central);
+    reports.extend(carry_out(context, tenants).await);
+    let complete = reports.iter().all(|report| report.result == TargetResult::Ok);
+    let absent = |nothing: Impossible| TargetReport::new(nothing.target, TargetResult::Skipped, Some(nothing.reason));
+    reports.extend(plan.without_backup.into_iter().map(absent));
+    if complete {
+        reports.extend(carry_out(context, central).await);
+    } else {
+        let reason =
+            "not every tenant was restored, so the central database was left as it is: restore it with --central";
+        let skip = |step: Step| TargetReport::new(step.target, TargetResult::Skipped, Some(reason.to_owned()));
+        reports.extend(central.into_iter().map(skip));
+    }
+    let stopped = context.stop.is_cancelled();
+    RunReport::new(run_id, began.elapsed().as_secs_f64(), reports, Vec::new(), stopped)
+}
+
+async fn carry_out(context: &Context, steps: Vec<Step>) -> Vec<TargetReport> {
+    let targets: Vec<TargetId> = steps.iter().map(|step| step.target.clone()).collect();
+    // Each restore has lanes of its own, and builds indexes: two at once keep the server busy while one waits.
+    let width = context.config.limits.targets_at_once.clamp(1, 2);
+    let results = fan_out(steps, width, &context.stop, |step| {
+        let context = context.clone();
+        async move { Box::pin(one(&context, step)).await }
+    });
+    let skipped = |target| TargetReport::new(target, TargetResult::Skipped, Some("the run was stopped".to_owned()));
+    let results = results.await.into_iter().zip(targets);
+    results.map(|(result, target)| result.unwrap_or_else(|| skipped(target))).collect()
+}
+
+async fn one(context: &Context, step: Step) -> TargetReport {
+    let began = Instant::now();
+    let (target, backup_id) = (step.target.clone(), step.backup_id);
+    let (rows, bytes) = (step.rows, step.bytes);
+    context.monitor.target_begins(&target, bytes);
+    let (vault, identities) = (step.vault.clone(), Arc::clone(&step.identities));
+    let passed_over = step.passed_over.clone();
+    let done = Box::pin(work(context, step)).await;
+    let mut report = match done {
+        Ok(published) => {
+            let mut notes = vec![format!("restored as database {:?}", published.name)];
+            notes.extend(published.former.map(|former| format!("the former database is kept as {former:?}")));
+            notes.extend(published.notes.into_iter().chain(passed_over));
+            TargetReport { rows, read_bytes: bytes, notes, ..TargetReport::new(target.clone(), TargetResult::Ok, None) }
+        }
+        Err(error) => {
+            let error = explain(&vault, backup_id, &identities, ("restore", error)).await;
+            let (hint, class) = (error.hint(), Some(error.class()));
+            TargetReport { hint, class, ..TargetReport::new(target.clone(), TargetResult::Failed, Some(chain(&error))) }
+        }
+    };
+    report.backup_id = Some(backup_id);
+    report.seconds = began.elapsed().as_secs_f64();
+    context.monitor.target_ends(&target, report.result.word());
+    report
+}
+
+async fn work(context: &Context, step: Step) -> Result<crate::engine::Published, Error> {
+    let description = description(&step.reader)?;
+    let programs = context.programs();
+    let opening = open_restore(&step.destination, &programs, &description, step.options);
+    let session = context.stop.run_until_cancelled(opening).await.ok_or(Error::Stopped)??;
+    let told = (context.monitor.as_ref(), &context.stop);
+    Ok(restore::restore(&step.target, &step.reader, Box::new(session), told).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{Family, SslMode};
+
+    fn server(host: &str) -> Server {
+        Server {
+            name: host.to_owned(),
+            family: Family::Postgres,
+            host: host.to_owned(),
+            port: 5432,
+            user: "backup".to_owned(),
+            password: None,
+            password_file: None,
+            maintenance_database: "postgres".to_owned(),
+            ssl_mode: SslMode::Disable,
+            ssl_root_cert: None,
+            connections: 2,
+            client_bin: None,
+        }
+    }
+
+    #[test]
+    fn the_database_that_another_tenant_has_now_is_not_the_place_of_an_old_backup() {
+        let tenant = |name: &str| TargetId::tenant(name).expect("a name");
+        let here = Arc::new(server("here"));
+        let found = [Database { target: tenant("new"), server: Arc::clone(&here), name: "tenant_1".to_owned() }];
+        let owner = |target: &str, (server, name): (&Server, &str)| {
+            owned_by_another(&found, &tenant(target), (server, name)).map(ToString::to_string)
+        };
+        assert_eq!(owner("old", (&here, "tenant_1")).as_deref(), Some("tenant new"));
+        assert_eq!(owner("new", (&here, "tenant_1")), None);
+        assert_eq!(owner("old", (&here, "tenant_2")), None);
+        assert_eq!(owner("old", (&server("elsewhere"), "tenant_1")), None);
+    }
+}

@@ -1,0 +1,144 @@
+//! What the servers of a run can take, asked once before anything starts: versions, sizes, connections, client programs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::base::class::Class;
+use crate::engine;
+use crate::engine::postgres::client_program::ClientPrograms;
+use crate::engine::postgres::lock_budget::LockBudget;
+use crate::fleet::Database;
+use crate::job::chain;
+use crate::run::report::{TargetReport, TargetResult};
+use crate::sql::Server;
+use crate::sql::postgres::{connect, reason};
+
+/// Connections that are left to the application beside those in use when the run begins.
+const SPARE_CONNECTIONS: usize = 3;
+
+/// The share of the server's lock table that dumps may take; the rest is the application's.
+const LOCK_SHARE_PERCENT: u32 = 60;
+
+/// A dump needs its own connection and one for `pg_dump`.
+const LEAST_CONNECTIONS: usize = 2;
+
+/// One server that answered.
+struct Capacity {
+    connections: usize,
+    locks: u32,
+    sizes: HashMap<String, u64>,
+}
+
+/// One server that did not.
+struct Unusable {
+    class: Class,
+    reason: String,
+    hint: Option<String>,
+}
+
+/// What was found out about each server of a run, by its name.
+pub struct Facts {
+    servers: BTreeMap<String, Result<Capacity, Unusable>>,
+}
+
+impl Facts {
+    /// Asks every server that one of `databases` is on.
+    ///
+    /// A server that does not answer fails its own targets only. A client program that is missing or too old fails the
+    /// run before anything starts.
+    pub async fn examine(databases: &[Database], programs: &ClientPrograms) -> Result<Self, engine::Error> {
+        let mut servers: BTreeMap<String, Result<Capacity, Unusable>> = BTreeMap::new();
+        for database in databases {
+            let server = &database.server;
+            if !servers.contains_key(&server.name) {
+                servers.insert(server.name.clone(), Capacity::ask(server, programs).await?);
+            }
+        }
+        Ok(Self { servers })
+    }
+
+    /// Connections that the run may use on all servers together.
+    pub fn connections_in_all(&self) -> usize {
+        self.servers.values().flatten().map(|capacity| capacity.connections).sum()
+    }
+
+    /// One budget of connections for each server.
+    pub fn budgets(&self) -> HashMap<String, Arc<Semaphore>> {
+        let budget = |(name, capacity): (&String, &Result<Capacity, Unusable>)| {
+            let capacity = capacity.as_ref().ok()?;
+            Some((name.clone(), Arc::new(Semaphore::new(capacity.connections))))
+        };
+        self.servers.iter().filter_map(budget).collect()
+    }
+
+    /// One budget of locks for each server.
+    pub fn lock_budgets(&self) -> HashMap<String, LockBudget> {
+        let budget = |(name, capacity): (&String, &Result<Capacity, Unusable>)| {
+            Some((name.clone(), LockBudget::new(capacity.as_ref().ok()?.locks)))
+        };
+        self.servers.iter().filter_map(budget).collect()
+    }
+
+    /// The databases that can be worked on with their sizes, the largest first, and a failure for each of the others.
+    pub fn split(&self, databases: Vec<Database>) -> (Vec<(Database, u64)>, Vec<TargetReport>) {
+        let (mut ready, mut failed) = (Vec::new(), Vec::new());
+        for database in databases {
+            match &self.servers[&database.server.name] {
+                Ok(capacity) => {
+                    let bytes = capacity.sizes.get(&database.name).copied().unwrap_or(0);
+                    ready.push((database, bytes));
+                }
+                Err(unusable) => {
+                    let (class, hint) = (Some(unusable.class), unusable.hint.clone());
+                    let reason = Some(unusable.reason.clone());
+                    let report = TargetReport::new(database.target, TargetResult::Failed, reason);
+                    failed.push(TargetReport { class, hint, ..report });
+                }
+            }
+        }
+        ready.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        (ready, failed)
+    }
+}
+
+impl Capacity {
+    async fn ask(server: &Server, programs: &ClientPrograms) -> Result<Result<Self, Unusable>, engine::Error> {
+        let client = match connect(server, &server.maintenance_database).await {
+            Ok(client) => client,
+            Err(error) => {
+                let (class, hint) = (error.class(), error.hint());
+                return Ok(Err(Unusable { class, reason: chain(&error), hint }));
+            }
+        };
+        programs.find(server, "pg_dump", client.version().major).await?;
+        let room = client.query_one(ROOM, &[]).await;
+        let sizes = client.query(SIZES, &[]).await;
+        let asked = room.and_then(|room| Ok((room, sizes?)));
+        Ok(asked.map_err(|error| Unusable { class: Class::Database, reason: reason(&error), hint: None }).map(
+            |(room, sizes)| {
+                let free = usize::try_from(room.get::<_, i32>(0)).unwrap_or(0).saturating_sub(SPARE_CONNECTIONS);
+                let connections = server.connections.min(free).max(LEAST_CONNECTIONS);
+                // A name in another encoding is nobody's here.
+                let size = |row: &tokio_postgres::Row| {
+                    Some((row.try_get(0).ok()?, u64::try_from(row.try_get::<_, i64>(1).ok()?).unwrap_or(0)))
+                };
+                let locks = u32::try_from(room.get::<_, i64>(1)).unwrap_or(u32::MAX) / 100 * LOCK_SHARE_PERCENT;
+                Self { connections, locks, sizes: sizes.iter().filter_map(size).collect() }
+            },
+        ))
+    }
+}
+
+/// Connections that are free now, those kept for superusers left out; entries of the shared lock table.
+const ROOM: &str =
+    "select current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+    - (select count(*) from pg_stat_activity where coalesce(backend_type, 'client backend') = 'client backend')::int,
+    current_setting('max_locks_per_transaction')::bigint
+    * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint)";
+
+/// Sizes decide only about order and lanes: a database whose size may not be read counts as empty, and so does one that is
+/// being dropped, or whose drop was interrupted: it has no size.
+const SIZES: &str = "select datname::text, case when has_database_privilege(oid, 'CONNECT')
+    then coalesce(pg_database_size(oid), 0) else 0 end from pg_database where datallowconn";

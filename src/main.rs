@@ -1,0 +1,5 @@
+//! The command line of dbkeeper.
+
+fn main() -> std::process::ExitCode {
+    dbkeeper::cli::main()
+}

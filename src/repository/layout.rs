@@ -1,0 +1,153 @@
+//! Where things are: the keys of version 1, printed and parsed as inverses.
+
+use chrono::{DateTime, Utc};
+
+use crate::base::ids::{BackupId, EpochId, Hash32, RunId, TargetId, TargetKind, TargetName, key_time, parse_key_time};
+use crate::store::ObjectKey;
+
+/// The key of the repository's own document.
+pub fn repository_document() -> ObjectKey {
+    key("dbkeeper.json".to_owned())
+}
+
+/// The prefix of everything that belongs to a target.
+pub fn vault_prefix(target: &TargetId) -> String {
+    format!("vaults/{}/", target.key_form())
+}
+
+/// The prefix below which the vaults of one kind are.
+pub fn kind_prefix(kind: TargetKind) -> String {
+    format!("vaults/{kind}/")
+}
+
+/// The target whose vault is the folder `segment` below [`kind_prefix`].
+pub fn parse_vault_folder(kind: TargetKind, segment: &str) -> Option<TargetId> {
+    TargetName::from_key_form(segment).ok().map(|name| TargetId { kind, name })
+}
+
+/// The prefix of all run reports.
+pub const RUNS_PREFIX: &str = "runs/";
+
+/// Where the run report of one worker is.
+pub fn run_report(run: &RunId, worker: &str) -> ObjectKey {
+    key(format!("{RUNS_PREFIX}{run}/{worker}.json"))
+}
+
+/// Where `doctor` tries out the store. One place with one content, so that a store that refuses to delete keeps one object.
+pub fn probe() -> ObjectKey {
+    key("probe/doctor".to_owned())
+}
+
+/// One object of a vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VaultObject {
+    /// An epoch's recipient and sealed secret; revision 1 is the first.
+    Epoch(EpochId, u32),
+    /// A pack or index segment with its expiry.
+    Pack(DateTime<Utc>, Hash32),
+    /// A backup's index.
+    Index(BackupId),
+    /// A backup's manifest.
+    Manifest(BackupId),
+    /// A backup's commit marker.
+    Marker(BackupId),
+    /// A backup's hold.
+    Hold(BackupId),
+}
+
+impl VaultObject {
+    /// Its key.
+    pub fn key(&self, target: &TargetId) -> ObjectKey {
+        let prefix = vault_prefix(target);
+        key(match self {
+            Self::Epoch(epoch, 1) => format!("{prefix}keys/{epoch}.json"),
+            Self::Epoch(epoch, revision) => format!("{prefix}keys/{epoch}.{revision}.json"),
+            Self::Pack(expiry, hash) => format!("{prefix}packs/{}.{hash}", key_time(*expiry)),
+            Self::Index(id) => format!("{prefix}backups/{id}/index.age"),
+            Self::Manifest(id) => format!("{prefix}backups/{id}/manifest.age"),
+            Self::Marker(id) => format!("{prefix}backups/{id}/backup.json"),
+            Self::Hold(id) => format!("{prefix}backups/{id}/hold.json"),
+        })
+    }
+
+    /// What lies at `path`, relative to the vault's prefix; `None` for what this version does not know.
+    pub fn parse(path: &str) -> Option<Self> {
+        let (folder, rest) = path.split_once('/')?;
+        let found = match folder {
+            "keys" => parse_epoch(rest.strip_suffix(".json")?)?,
+            "packs" => {
+                let (expiry, hash) = rest.split_once('.')?;
+                Self::Pack(parse_key_time(expiry)?, hash.parse().ok()?)
+            }
+            "backups" => {
+                let (id, file) = rest.split_once('/')?;
+                let id = id.parse().ok()?;
+                match file {
+                    "index.age" => Self::Index(id),
+                    "manifest.age" => Self::Manifest(id),
+                    "backup.json" => Self::Marker(id),
+                    "hold.json" => Self::Hold(id),
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        };
+        Some(found)
+    }
+}
+
+fn parse_epoch(stem: &str) -> Option<VaultObject> {
+    match stem.split_once('.') {
+        None => Some(VaultObject::Epoch(stem.parse().ok()?, 1)),
+        Some((epoch, revision)) => {
+            let number: u32 = revision.parse().ok().filter(|number| *number >= 2)?;
+            (number.to_string() == revision).then_some(VaultObject::Epoch(epoch.parse().ok()?, number))
+        }
+    }
+}
+
+fn key(text: String) -> ObjectKey {
+    ObjectKey::new(text).expect("every piece of a key is validated before it gets here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_print_and_parse_as_inverses() {
+        let target = TargetId::tenant("Acme & Co").expect("a name");
+        let id: BackupId = "20261121T091500Z-d336h-3fa9c2d1".parse().expect("an id");
+        let epoch: EpochId = "20261121T091500Z-00000001".parse().expect("an epoch");
+        let objects = [
+            VaultObject::Epoch(epoch, 1),
+            VaultObject::Epoch(epoch, 2),
+            VaultObject::Pack(id.expires_at(), Hash32([7; 32])),
+            VaultObject::Index(id),
+            VaultObject::Manifest(id),
+            VaultObject::Marker(id),
+            VaultObject::Hold(id),
+        ];
+        for object in objects {
+            let key = object.key(&target);
+            let path = key.as_str().strip_prefix(&vault_prefix(&target)).expect("below the vault");
+            assert_eq!(VaultObject::parse(path), Some(object), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_we_did_not_name_is_not_ours() {
+        for path in [
+            "packs/x",
+            "keys/20261121T091500Z-00000001.1.json",
+            "keys/20261121T091500Z-00000001.02.json",
+            "backups/x/backup.json",
+            "backups/20261121T091500Z-d336h-3fa9c2d1/other",
+            "x",
+            "",
+            "packs/20261121T091500Z.00",
+        ] {
+            assert_eq!(VaultObject::parse(path), None, "{path}");
+        }
+    }
+}

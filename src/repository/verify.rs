@@ -1,0 +1,405 @@
+//! Proving what is stored, rung by rung: markers and presence; the bytes of every pack; every chunk in it.
+//!
+//! The first two rungs need no identity. Damage never ends a verification: it is found, named and counted, and the rest is
+//! looked at all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::base::class::Class;
+use crate::base::cpu;
+use crate::base::ids::{BackupId, EpochId, Hash32, TargetId};
+use crate::codec::digest::{RowHasher, RowSum, sha256};
+use crate::codec::pack::Entry;
+use crate::codec::seal::Identity;
+use crate::repository::Error;
+use crate::repository::layout::VaultObject;
+use crate::repository::manifest::{Manifest, Part};
+use crate::repository::marker::{Marker, ObjectFacts};
+use crate::repository::pack_cache::{self, OpenPack, PackCache, chunks_of};
+use crate::repository::presence::lacks;
+use crate::repository::reader::{self, BackupReader};
+use crate::repository::vault::{Listing, Vault};
+
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rung {
+    /// Markers verify; what they name is there, whole by its size, and lasts.
+    Presence,
+    /// And the bytes of every pack and document are those that its name or marker says.
+    Packs,
+    /// And every pack opens, every chunk has its content, and the chunks of every part add up to its rows and checksum, as a
+    /// restore compares them. Needs an identity.
+    Data,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The object's key.
+    pub key: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// True where it looks like tampering rather than damage.
+    pub tampering: bool,
+    /// The backups that it affects.
+    pub backups: Vec<BackupId>,
+}
+
+/// What was found in one vault.
+#[derive(Clone, Debug, Serialize)]
+pub struct VaultReport {
+    /// Whose vault.
+    pub target: TargetId,
+    /// Committed backups.
+    pub backups: usize,
+    /// Of them, those without a finding.
+    pub whole: usize,
+    /// The newest whole backup.
+    pub newest_whole: Option<BackupId>,
+    /// Objects that were read.
+    pub objects_read: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// Packs that no committed backup names: left by unfinished runs, or waiting to be reused. They expire by themselves.
+    pub unreferenced_packs: usize,
+    /// Backups without a marker: unfinished.
+    pub unfinished: usize,
+    /// Objects that this version does not know.
+    pub unknown_objects: Vec<String>,
+}
+
+/// A chunk that was decoded, and what it adds to a part: as rows, or as a block.
+#[derive(Clone, Copy)]
+struct Proven {
+    rows: u64,
+    sum: RowSum,
+    hash: u128,
+}
+
+/// The contents of a pack that was decoded. Empty for one that could not be opened.
+#[derive(Default)]
+struct Table {
+    entries: Vec<Entry>,
+    /// For each entry; shorter where a chunk is damaged or there is no key to hash with.
+    proven: Vec<Proven>,
+}
+
+struct Verification<'a> {
+    vault: &'a Vault,
+    listing: Listing,
+    identities: &'a [Identity],
+    report: VaultReport,
+    /// For each pack or segment, the backups that need it.
+    needed: BTreeMap<Hash32, Vec<BackupId>>,
+    segments: BTreeSet<Hash32>,
+    epochs: BTreeMap<EpochId, Option<Identity>>,
+    /// The contents of the packs that were decoded.
+    tables: BTreeMap<Hash32, Table>,
+}
+
+/// Verifies a vault. Only a store that fails is an error; damage is in the report.
+pub async fn verify(vault: &Vault, rung: Rung, identities: &[Identity]) -> Result<VaultReport, Error> {
+    let listing = vault.list().await?;
+    let report = VaultReport {
+        target: vault.target().clone(),
+        backups: listing.committed.len(),
+        whole: 0,
+        newest_whole: None,
+        objects_read: 0,
+        bytes_read: 0,
+        findings: Vec::new(),
+        unreferenced_packs: 0,
+        unfinished: listing.uncommitted.len(),
+        unknown_objects: listing.strangers.iter().map(ToString::to_string).collect(),
+    };
+    let (needed, segments, epochs, tables) = Default::default();
+    let mut verification = Verification { vault, listing, identities, report, needed, segments, epochs, tables };
+    let markers = verification.presence(rung).await?;
+    if rung >= Rung::Data {
+        verification.manifests(&markers).await?;
+    }
+    if rung >= Rung::Packs {
+        verification.packs().await?;
+    }
+    if !verification.report.findings.is_empty() {
+        verification.forget_removed().await?;
+    }
+    Ok(verification.finish())
+}
+
+/// What the chunks of a part come to.
+enum Sums {
+    /// A run begins or ends where no chunk does.
+    NoChunks,
+    /// A pack could not be opened, which was found already, or a chunk not hashed.
+    Unknown,
+    /// Rows and checksum; blocks have no rows.
+    Added(u64, RowSum),
+}
+
+impl Verification<'_> {
+    fn find(&mut self, key: String, what: String, backups: Vec<BackupId>) {
+        self.report.findings.push(Finding { key, what, tampering: false, backups });
+    }
+
+    /// Records damage; every other error ends the verification.
+    fn found(&mut self, error: Error, backups: Vec<BackupId>) -> Result<(), Error> {
+        let tampering = error.class() == Class::Tampered;
+        let (key, what) = match error {
+            Error::Damaged { key, what } | Error::Tampered { key, what } => (key.to_string(), what),
+            Error::Store { source: crate::store::Error::NotFound { key }, .. } => {
+                (key.to_string(), "it is missing".to_owned())
+            }
+            other => return Err(other),
+        };
+        self.report.findings.push(Finding { key, what, tampering, backups });
+        Ok(())
+    }
+
+    async fn presence(&mut self, rung: Rung) -> Result<Vec<Marker>, Error> {
+        let mut markers = Vec::new();
+        for id in self.listing.committed.clone() {
+            self.report.objects_read += 1;
+            match self.vault.marker(id).await {
+                Ok(read) => {
+                    self.check_marker(&read.marker);
+                    if rung >= Rung::Packs {
+                        self.check_documents(&read.marker).await?;
+                    }
+                    markers.push(read.marker);
+                }
+                // Removed since the listing.
+                Err(Error::NoBackup { .. }) => self.report.backups -= 1,
+                Err(error) => self.found(error, vec![id])?,
+            }
+        }
+        for (epoch, revision) in self.listing.epochs.clone() {
+            let affected: Vec<BackupId> = markers.iter().filter(|m| m.epoch == epoch).map(|m| m.id).collect();
+            self.report.objects_read += 1;
+            match self.vault.check_epoch(epoch, revision).await {
+                // Removed since the listing.
+                Err(Error::Store { source, .. }) if source.is_not_found() => {}
+                Err(error) => self.found(error, affected)?,
+                Ok(()) => {}
+            }
+        }
+        let needed = &self.needed;
+        self.report.unreferenced_packs = self.listing.packs.keys().filter(|hash| !needed.contains_key(hash)).count();
+        Ok(markers)
+    }
+
+    fn check_marker(&mut self, marker: &Marker) {
+        for facts in marker.packs.iter().chain(&marker.segments) {
+            self.needed.entry(facts.sha256).or_default().push(marker.id);
+        }
+        self.segments.extend(marker.segments.iter().map(|facts| facts.sha256));
+        for lack in lacks(self.vault.target(), &self.listing, marker) {
+            // Without a segment the next backup stores chunks again; restoring does not need it.
+            let affected = if lack.restores { vec![marker.id] } else { Vec::new() };
+            self.find(lack.key, lack.what, affected);
+        }
+    }
+
+    async fn check_documents(&mut self, marker: &Marker) -> Result<(), Error> {
+        let documents: [(VaultObject, ObjectFacts, bool); 2] = [
+            (VaultObject::Manifest(marker.id), marker.manifest, true),
+            (VaultObject::Index(marker.id), marker.index, false),
+        ];
+        for (object, facts, restores) in documents {
+            let key = object.key(self.vault.target());
+            let affected = if restores { vec![marker.id] } else { Vec::new() };
+            match self.vault.get(&key).await {
+                Ok(bytes) => {
+                    self.report.objects_read += 1;
+                    self.report.bytes_read += bytes.len() as u64;
+                    if sha256(&bytes) != facts.sha256 {
+                        self.find(
+                            key.to_string(),
+                            "its bytes are not those that the marker names".to_owned(),
+                            affected,
+                        );
+                    }
+                }
+                Err(Error::Store { source, .. }) if source.is_not_found() => {} // Found by its absence from the listing.
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves the bytes of every pack that was not opened already.
+    async fn packs(&mut self) -> Result<(), Error> {
+        for hash in self.needed.keys().copied().collect::<Vec<_>>() {
+            if !self.tables.contains_key(&hash) && self.listing.packs.contains_key(&hash) {
+                self.count_read(hash);
+                if let Err(error) = pack_cache::fetch(self.vault, &self.listing, hash).await {
+                    let affected = self.affected_by(hash);
+                    self.found(error, affected)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count_read(&mut self, hash: Hash32) {
+        self.report.objects_read += 1;
+        self.report.bytes_read += self.listing.packs.get(&hash).map_or(0, |pack| pack.bytes);
+    }
+
+    /// The backups that cannot be restored without this object: none need a segment.
+    fn affected_by(&self, hash: Hash32) -> Vec<BackupId> {
+        if self.segments.contains(&hash) { Vec::new() } else { self.needed.get(&hash).cloned().unwrap_or_default() }
+    }
+
+    /// Opens every manifest, and every chunk of every pack that it names; each pack is read once.
+    async fn manifests(&mut self, markers: &[Marker]) -> Result<(), Error> {
+        for marker in markers {
+            let budget = cpu::ByteBudget::new(1);
+            let opened = BackupReader::open(self.vault, self.listing.clone(), marker.id, self.identities, budget).await;
+            let reader = match opened {
+                Ok(reader) => reader,
+                Err(Error::PackMissing { .. }) => continue, // Found by the first rung.
+                Err(error) => {
+                    self.found(error, vec![marker.id])?;
+                    continue;
+                }
+            };
+            for pack in &reader.manifest().packs {
+                self.open_pack(pack.sha256, pack.epoch).await?;
+            }
+            self.check_runs(reader.manifest());
+        }
+        Ok(())
+    }
+
+    fn check_runs(&mut self, manifest: &Manifest) {
+        let (mut lost, mut wrong) = (Vec::new(), Vec::new());
+        for part in &manifest.parts {
+            match self.sums_of(manifest, part) {
+                Sums::NoChunks => lost.push(part.name.as_str()),
+                Sums::Added(rows, sum) if (rows, sum) != (part.rows, part.sum) => wrong.push(part.name.as_str()),
+                Sums::Added(..) | Sums::Unknown => {}
+            }
+        }
+        let key = VaultObject::Manifest(manifest.id).key(self.vault.target()).to_string();
+        if !lost.is_empty() {
+            self.find(key.clone(), format!("parts {} point at no chunks", lost.join(", ")), vec![manifest.id]);
+        }
+        if !wrong.is_empty() {
+            let what = format!("the chunks of parts {} do not add up to their checksums", wrong.join(", "));
+            self.find(key, what, vec![manifest.id]);
+        }
+    }
+
+    /// What the chunks of a part add up to.
+    fn sums_of(&self, manifest: &Manifest, part: &Part) -> Sums {
+        let (mut rows, mut sum, mut number, mut known) = (0, RowSum::default(), 0, true);
+        for run in &part.runs {
+            let Some(table) = self.tables.get(&manifest.packs[run.0 as usize].sha256) else { return Sums::Unknown };
+            if table.entries.is_empty() {
+                return Sums::Unknown;
+            }
+            let Some(chunks) = chunks_of(&table.entries, run.1, run.2) else { return Sums::NoChunks };
+            let first = table.entries.partition_point(|entry| entry.offset < run.1);
+            let proven = table.proven.get(first..first + chunks.len()).unwrap_or_default();
+            known &= proven.len() == chunks.len();
+            for chunk in proven {
+                if part.kind == "rows" {
+                    rows += chunk.rows;
+                    sum.merge(chunk.sum);
+                } else {
+                    sum.add(RowHasher::block_of(number, chunk.hash));
+                    number += 1;
+                }
+            }
+        }
+        if known { Sums::Added(rows, sum) } else { Sums::Unknown }
+    }
+
+    /// Decodes a pack, unless it was decoded before. An empty table stands for one that could not be opened.
+    async fn open_pack(&mut self, hash: Hash32, epoch: EpochId) -> Result<(), Error> {
+        if self.tables.contains_key(&hash) {
+            return Ok(());
+        }
+        self.tables.insert(hash, Table::default());
+        let Some(identity) = self.epoch(epoch).await? else { return Ok(()) };
+        self.count_read(hash);
+        let affected = self.affected_by(hash);
+        match PackCache::new(1).open(self.vault, &self.listing, hash, &identity).await {
+            Ok(open) => {
+                let proven = self.decode(&open, &affected).await?;
+                self.tables.insert(hash, Table { entries: open.entries.clone(), proven });
+                Ok(())
+            }
+            Err(error) => self.found(error, affected),
+        }
+    }
+
+    async fn epoch(&mut self, epoch: EpochId) -> Result<Option<Identity>, Error> {
+        if let Some(known) = self.epochs.get(&epoch) {
+            return Ok(known.clone());
+        }
+        let opened = match self.vault.open_epoch(&self.listing, epoch, self.identities).await {
+            Ok(identity) => Some(identity),
+            Err(error) => {
+                self.found(error, Vec::new())?;
+                None
+            }
+        };
+        self.epochs.insert(epoch, opened.clone());
+        Ok(opened)
+    }
+
+    /// Decodes every chunk of a pack; what is returned is shorter than its table where a chunk is damaged.
+    async fn decode(&mut self, open: &Arc<OpenPack>, affected: &[BackupId]) -> Result<Vec<Proven>, Error> {
+        let keys = self.vault.keys().map(|keys| (keys.chunk_id.clone(), keys.rows.clone()));
+        let mut proven = Vec::with_capacity(open.entries.len());
+        for entry in open.entries.clone() {
+            let (pack, keys) = (Arc::clone(open), keys.clone());
+            let decoded = cpu::run(move || {
+                let plain = reader::decode_chunk(&pack, &entry, keys.as_ref().map(|(chunk_id, _)| chunk_id))?;
+                Ok(keys.map(|(_, rows)| {
+                    let (count, sum) = rows.rows_of(&plain);
+                    Proven { rows: count, sum, hash: rows.row(&plain) }
+                }))
+            });
+            match decoded.await {
+                Ok(chunk) => proven.extend(chunk),
+                Err(error) => self.found(error, affected.to_vec())?,
+            }
+        }
+        if proven.len() < open.entries.len() {
+            // Which chunk is which could no longer be told.
+            proven.clear();
+        }
+        Ok(proven)
+    }
+
+    /// Takes back what was found of backups that a pruner has removed since the listing: markers go first, packs last, so what
+    /// is missing of them is no damage.
+    async fn forget_removed(&mut self) -> Result<(), Error> {
+        let now = self.vault.list().await?.committed;
+        self.report.findings.retain_mut(|finding| {
+            let general = finding.backups.is_empty();
+            finding.backups.retain(|id| now.contains(id));
+            general || !finding.backups.is_empty()
+        });
+        self.listing.committed.retain(|id| now.contains(id));
+        self.report.backups = self.listing.committed.len();
+        Ok(())
+    }
+
+    fn finish(mut self) -> VaultReport {
+        let broken: BTreeSet<BackupId> =
+            self.report.findings.iter().flat_map(|finding| finding.backups.iter().copied()).collect();
+        let whole: BTreeSet<BackupId> = &self.listing.committed - &broken;
+        self.report.whole = whole.len();
+        self.report.newest_whole = whole.last().copied();
+        self.report
+    }
+}

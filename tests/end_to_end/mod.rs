@@ -1,0 +1,12 @@
+//! The whole pipe: the real program, a real PostgreSQL and a real folder or S3 server, from `keygen` to what a restore left.
+
+mod damage;
+mod disaster;
+mod failures;
+mod fleet;
+mod matrix;
+mod restore;
+mod secrets;
+mod sizes;
+mod stop;
+mod world;

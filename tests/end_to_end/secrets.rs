@@ -1,0 +1,164 @@
+//! Promise 4: no secret and no row is in an output, a log, the store, an argument, an environment or a file that was left.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::world::{CONFIG, REPOSITORY, World};
+
+const PASSWORD: &str = "planted:pass'w\\ord-91f3";
+const MAPPING: &str = "planted-mapping-5c07";
+const ROW: &str = "planted-row-d2a8";
+const TABLE: &str = "planted_table_77e1";
+const TENANT: &str = "planted-tenant-0b6d";
+
+/// Command lines and environments of all that the program started, and of the program itself.
+#[derive(Default)]
+struct Seen {
+    children: BTreeSet<String>,
+    text: Vec<(String, Vec<u8>)>,
+}
+
+/// The processes below `parent`.
+fn children(parent: u32) -> Vec<u32> {
+    let path = format!("/proc/{parent}/task");
+    let tasks = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
+}
+
+fn look(parent: u32, seen: &Mutex<Seen>) {
+    let mut seen = seen.lock().expect("no panic");
+    if let Ok(line) = std::fs::read(format!("/proc/{parent}/cmdline")) {
+        seen.text.push((format!("the arguments of {parent}"), line));
+    }
+    for child in children(parent) {
+        let (line, environment) =
+            (std::fs::read(format!("/proc/{child}/cmdline")), std::fs::read(format!("/proc/{child}/environ")));
+        if let (Ok(line), Ok(environment)) = (line, environment) {
+            let name = String::from_utf8_lossy(line.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+            // Between fork and exec a child is a copy of the program.
+            if !name.ends_with("dbkeeper") {
+                seen.text.push((format!("the arguments of {name}"), line));
+                seen.text.push((format!("the environment of {name}"), environment));
+                seen.children.insert(Path::new(&name).file_name().unwrap_or_default().to_string_lossy().into_owned());
+            }
+        }
+    }
+}
+
+/// Runs the program while somebody looks at its processes; gives all that it said.
+fn run(world: &World, arguments: &[&str], code: i32, seen: &Arc<Mutex<Seen>>) -> Vec<u8> {
+    let mut command = world.sandbox.command(arguments);
+    command.env("DBKEEPER_LOG", "trace").env("PLANTED_PASSWORD", PASSWORD).env("TMPDIR", world.sandbox.path("tmp"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run dbkeeper");
+    let (pid, done) = (child.id(), Arc::new(AtomicBool::new(false)));
+    let (watched, ended) = (Arc::clone(seen), Arc::clone(&done));
+    let watcher = std::thread::spawn(move || {
+        while !ended.load(Ordering::SeqCst) {
+            look(pid, &watched);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    });
+    let output = child.wait_with_output().expect("its end");
+    done.store(true, Ordering::SeqCst);
+    watcher.join().expect("no panic");
+    let said = [output.stdout, output.stderr].concat();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+    said
+}
+
+fn contains(bytes: &[u8], word: &str) -> bool {
+    bytes.windows(word.len()).any(|window| window == word.as_bytes())
+}
+
+/// Requires passwords of TCP connections; the tests' own psql comes over the socket.
+fn require_passwords(world: &World) {
+    let cluster = world.cluster();
+    let lines = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+    std::fs::write(cluster.folder.join("data/pg_hba.conf"), lines).expect("write the rules");
+    let quoted = PASSWORD.replace('\'', "''");
+    cluster.psql("postgres", &format!("alter role postgres password '{quoted}'; select pg_reload_conf()"));
+}
+
+fn fill(world: &World) {
+    let wide = "do $$ begin for n in 1..300 loop execute format('create table wide_%s (a int primary key, b text)', n); end loop; end $$";
+    let sql = format!(
+        "create extension postgres_fdw; create server far foreign data wrapper postgres_fdw options (host 'far.invalid');
+         create user mapping for postgres server far options (user 'u', password '{MAPPING}');
+         create table {TABLE} (id serial primary key, s text); insert into {TABLE} (s) select '{ROW}' from generate_series(1, 5000); {wide};"
+    );
+    world.tenant("acme", &sql);
+    world.tenant("globex", &sql);
+    world.register(
+        "initech",
+        &format!("{{\"tenancy_db_username\": \"nobody\", \"tenancy_db_password\": \"{TENANT}\"}}"),
+    );
+    world.create(&world.db("initech"));
+}
+
+#[test]
+fn no_secret_and_no_row_is_said_stored_or_handed_to_another_process() {
+    let world = World::own(&[]);
+    fill(&world);
+    require_passwords(&world);
+    std::fs::create_dir(world.sandbox.path("tmp")).expect("a folder");
+    world.reconfigure("connections = 8", "connections = 8\npassword = { env = \"PLANTED_PASSWORD\" }");
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let mut said = Vec::new();
+    for (arguments, code) in [
+        (&["-vv", "init"][..], 0),
+        (&["-vv", "config", "show"], 0),
+        (&["-vv", "backup", "--all"], 3),
+        (&["-vv", "--log-format", "json", "backup", "--tenant", "acme", "--json"], 0),
+        (&["-vv", "list"], 0),
+        (&["-vv", "verify", "--read-data"], 0),
+        (&["-vv", "restore", "--tenant", "acme", "--yes"], 0),
+        (&["-vv", "restore", "--tenant", "globex", "--as", "elsewhere", "--json", "--yes"], 0),
+    ] {
+        said.push((format!("what {arguments:?} said"), run(&world, arguments, code, &seen)));
+    }
+    let kept = world.sandbox.read("identity.txt");
+    let identity = kept.lines().find(|line| !line.starts_with('#')).expect("the identity").to_owned();
+    let key = world.sandbox.read("repository.key").trim().to_owned();
+    // A wrong password is as secret as a right one.
+    world.cluster().psql("postgres", "alter role postgres password 'changed'");
+    said.push(("what a refused login said".to_owned(), run(&world, &["-vv", "backup", "--all"], 13, &seen)));
+    let seen = seen.lock().expect("no panic");
+    for program in ["pg_dump", "pg_restore"] {
+        assert!(seen.children.contains(program), "{program} was never seen: {:?}", seen.children);
+    }
+    let secrets = [PASSWORD, MAPPING, TENANT, ROW, &identity, &key];
+    for (what, text) in said.iter().chain(&seen.text) {
+        for secret in secrets {
+            assert!(!contains(text, secret), "{what} holds {secret:?}");
+        }
+    }
+    // The store: table names neither, in names of objects and in their bytes.
+    let stored = world.stored();
+    assert!(stored.len() > 10, "there is something to look into");
+    for file in stored.keys() {
+        let bytes = [std::fs::read(file).expect("read it"), file.to_string_lossy().into_owned().into_bytes()].concat();
+        for secret in secrets.iter().chain(&[TABLE]) {
+            assert!(!contains(&bytes, secret), "{} holds {secret:?}", file.display());
+        }
+    }
+    no_file_was_left(&world, &identity);
+}
+
+/// The program leaves no file but the repository and what the test wrote.
+fn no_file_was_left(world: &World, identity: &str) {
+    assert_eq!(
+        std::fs::read_dir(world.sandbox.path("tmp")).expect("the folder").count(),
+        0,
+        "no temporary file is left"
+    );
+    let names = std::fs::read_dir(world.sandbox.folder()).expect("the folder").flatten();
+    let names: BTreeSet<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let expected = ["identity.txt", "repository.key", CONFIG, REPOSITORY, "tmp"].map(str::to_owned);
+    assert_eq!(names, BTreeSet::from(expected));
+    let found = Command::new("grep").args(["-rlF", identity]).arg(world.sandbox.folder()).output().expect("run grep");
+    assert_eq!(String::from_utf8_lossy(&found.stdout).lines().count(), 1, "the identity is in its own file only");
+}

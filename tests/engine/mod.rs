@@ -1,0 +1,5 @@
+//! Dump and restore sessions against real servers.
+
+mod dump;
+mod fingerprint;
+mod restore;

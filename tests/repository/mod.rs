@@ -1,0 +1,11 @@
+//! The stored format over a store in memory: round trips, deduplication, expiry, damage, crashes.
+
+mod crash;
+mod damage;
+mod fleet;
+mod life;
+mod matrix;
+mod planted;
+mod promises;
+mod round_trip;
+mod support;
