@@ -128,7 +128,7 @@ fn what_is_printed_for_missing_rights_closes_every_gap() {
     let role = role("doctor_poor");
     let database = cluster().create_database("doctor_poor");
     let [one, other] = [database.as_str(), "doctor-poor 'x' y"];
-    cluster().psql("postgres", &format!("create database \"{other}\""));
+    cluster().psql("postgres", &format!("create database \"{other}\" template template0"));
     for database in [one, other] {
         cluster().psql(database, &format!("{CLOSED}{role};"));
     }
@@ -241,7 +241,7 @@ fn leftovers_of_restores_are_told_and_left_alone() {
     let former = format!("{live}__before_20260131T235959Z");
     let unfinished = format!("{live}__restore_20260131T235959Z");
     for name in [&former, &unfinished] {
-        cluster().psql("postgres", &format!("create database \"{name}\""));
+        cluster().psql("postgres", &format!("create database \"{name}\" template template0"));
     }
     let mark = format!("dbkeeper restore {{\"destination\":\"{live}\",\"run\":\"r1\"}}");
     cluster().psql("postgres", &format!("comment on database \"{unfinished}\" is '{mark}'"));

@@ -26,7 +26,7 @@ async fn a_tenant_is_looked_for_on_the_server_that_its_row_names() {
     registry.create("first");
     registry.create("lost");
     for (cluster, name) in [(&second, "second"), (&third, "third"), (&third, "stray")] {
-        cluster.psql("postgres", &format!("create database \"{}{name}\"", registry.prefix));
+        cluster.psql("postgres", &format!("create database \"{}{name}\" template template0", registry.prefix));
     }
     let servers = [registry.cluster.server(), Server { name: "pg2".to_owned(), ..second.server() }];
     let discovery = registry.discover_with(registry.stancl(), &servers).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_tenants_own_role_is_asked_in_its_own_database_where_it_may_enter_no_o
     let other = Cluster::start(&[]);
     other.psql(
         "postgres",
-        "create role owner login; create database owned owner owner; revoke connect on database postgres from public",
+        "create role owner login; create database owned template template0 owner owner; revoke connect on database postgres from public",
     );
     let registry = Registry::new("");
     let query = format!("select 'a' as id, 'owned' as database, {} as port, 'owner' as user", other.port);

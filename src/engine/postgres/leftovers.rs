@@ -3,16 +3,21 @@
 //! An unfinished database is dropped only if its comment is our mark, its name is one of ours, nobody is connected to it
 //! and no restore of the same destination runs. Former databases are never dropped here: they are the operator's.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 
 use crate::engine::Error;
 use crate::engine::postgres::create_database::drop_marked;
-use crate::engine::postgres::database_name::{BEFORE_INFIX, Mark, RESTORE_INFIX, is_beside, time_of};
-use crate::engine::postgres::refusal::{refused, unreachable};
+use crate::engine::postgres::database_name::{BEFORE_INFIX, Mark, RESTORE_INFIX, beside, is_beside, time_of};
+use crate::engine::postgres::refusal::{blocked, refused, unreachable};
 use crate::sql;
 use crate::sql::Server;
+
+/// How many seconds, from that of the restore on, are looked at for free names.
+const TIMES_TRIED: i64 = 600;
 
 /// A database that an earlier restore began and did not finish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,4 +137,29 @@ async fn list(client: &Client) -> Result<Leftovers, Error> {
         }
     }
     Ok(found)
+}
+
+/// The first second, from `time` on, for which no database has a name that a restore of `destination` would give.
+///
+/// Two restores of one destination can begin within one second, and the clock may have been set back.
+pub(super) async fn free_time(
+    client: &Client,
+    destination: &str,
+    time: DateTime<Utc>,
+) -> Result<DateTime<Utc>, Error> {
+    let query = "SELECT datname::text FROM pg_catalog.pg_database WHERE strpos(datname::text, $1) > 0 OR strpos(datname::text, $2) > 0";
+    let rows = client.query(query, &[&RESTORE_INFIX, &BEFORE_INFIX]).await;
+    let taken: BTreeSet<String> =
+        rows.map_err(|error| refused("list databases", error))?.iter().map(|row| row.get(0)).collect();
+    let is_free = |time: &DateTime<Utc>| {
+        [RESTORE_INFIX, BEFORE_INFIX].iter().all(|infix| !taken.contains(&beside(destination, infix, *time)))
+    };
+    (0..TIMES_TRIED).map(|later| time + TimeDelta::seconds(later)).find(is_free).ok_or_else(|| {
+        let hint = "drop those that you no longer need: `dbkeeper doctor` lists them";
+        blocked(
+            format!("name the databases of a restore of {destination:?}"),
+            format!("those of the next {TIMES_TRIED} seconds are taken"),
+            Some(hint.to_owned()),
+        )
+    })
 }

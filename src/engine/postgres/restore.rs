@@ -25,7 +25,7 @@ use crate::engine::postgres::create_roles::{Rights, create_roles};
 use crate::engine::postgres::database_name::{BEFORE_INFIX, Mark, RESTORE_INFIX, beside};
 use crate::engine::postgres::database_properties::{apply_owner, apply_privileges, apply_settings, closing_statements};
 use crate::engine::postgres::description::{LARGE_OBJECTS_PART, PostgresDetails, table_part};
-use crate::engine::postgres::leftovers::{claim_destination, remove_claimed};
+use crate::engine::postgres::leftovers::{claim_destination, free_time, remove_claimed};
 use crate::engine::postgres::load::{Content, Lanes, Parts, load_large_objects, load_table, session_setup};
 use crate::engine::postgres::pg_restore::{Archive, Restorer, Section};
 use crate::engine::postgres::preflight::{Destination, check_extensions, check_money, check_options, examine};
@@ -95,7 +95,7 @@ pub struct RestoreOptions {
     pub lanes: usize,
     /// The run, for the mark.
     pub run: RunId,
-    /// The time in the names of the databases beside.
+    /// The time in the names of the databases beside; a second later, or more, where those names are taken.
     pub time: DateTime<Utc>,
 }
 
@@ -138,14 +138,15 @@ pub async fn open_restore(
     server: &Server,
     programs: &ClientPrograms,
     description: &Description,
-    options: RestoreOptions,
+    mut options: RestoreOptions,
 ) -> Result<PostgresRestore, Error> {
     check_options(&options, &server.maintenance_database)?;
     let details: PostgresDetails = serde_json::from_value(description.details.clone()).map_err(|error| {
         Error::Mismatch { what: "the description of the backup".to_owned(), details: error.to_string() }
     })?;
-    let work = beside(&options.destination, RESTORE_INFIX, options.time);
     let maintenance = connect_and_claim(server, &options.destination).await?;
+    options.time = free_time(&maintenance, &options.destination, options.time).await?;
+    let work = beside(&options.destination, RESTORE_INFIX, options.time);
     let destination = examine(&maintenance, &details, &options, &work).await?;
     let program = programs.find(server, "pg_restore", destination.server_version_num / 10_000).await?;
     check_program(&program, &details)?;

@@ -61,7 +61,7 @@ async fn the_rows_of_configuration_tables_replace_those_of_the_extensions_script
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(root.path(), open).expect("chmod");
     let cluster = Cluster::start_from(tree_with_extension(root.path()), &[]);
-    cluster.psql("postgres", "create database configured");
+    cluster.psql("postgres", "create database configured template template0");
     cluster.psql(
         "configured",
         "create extension dbkeeper_test; update kinds set label = 'changed' where id = 2; delete from kinds where id = 3;
@@ -84,7 +84,7 @@ async fn a_missing_extension_is_named_before_anything_is_made() {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(root.path(), open).expect("chmod");
     let here = Cluster::start_from(tree_with_extension(root.path()), &[]);
-    here.psql("postgres", "create role needs_extension; create database extended owner needs_extension");
+    here.psql("postgres", "create role needs_extension; create database extended template template0 owner needs_extension");
     here.psql("extended", "create extension dbkeeper_test");
     let backup = Backup::take(&here, "extended").await;
     let there = Cluster::start(&[]);

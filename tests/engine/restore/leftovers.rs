@@ -14,7 +14,7 @@ async fn only_what_carries_our_mark_and_our_name_is_dropped() {
     let backup = Backup::take(cluster, &live).await;
     let mark = format!("dbkeeper restore {{\"destination\":\"{live}\",\"run\":\"20260101T000000Z-00000000\"}}");
     let create = |name: &str, comment: Option<&str>| {
-        cluster.psql("postgres", &format!("create database \"{name}\""));
+        cluster.psql("postgres", &format!("create database \"{name}\" template template0"));
         if let Some(comment) = comment {
             cluster.psql("postgres", &format!("comment on database \"{name}\" is '{comment}'"));
         }

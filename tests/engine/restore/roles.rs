@@ -11,7 +11,7 @@ async fn backup_with_roles(here: &Cluster) -> Backup {
         "postgres",
         "create role readers; create role reader login in role readers; create role owner login password 'geheim' createdb;
          alter role owner set work_mem = '9MB'; comment on role owner is 'owns'; create role powerful superuser replication;
-         create database owned owner owner",
+         create database owned template template0 owner owner",
     );
     here.psql(
         "owned",

@@ -107,6 +107,21 @@ async fn a_session_that_ends_before_the_publication_leaves_the_live_database_who
     assert_eq!(databases(cluster, &live), [live.clone(), published.former.expect("a former one")]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn restores_within_one_second_keep_every_former_database() {
+    let cluster = Cluster::shared();
+    let (live, backup) = live_with_backup(cluster, "quick").await;
+    let first = options(&live, Mode::Swap);
+    let mut kept = vec![live.clone()];
+    for _ in 0..3 {
+        let mut again = options(&live, Mode::Swap);
+        again.time = first.time;
+        let published = restore(&cluster.server(), &backup, again).await.expect("restore");
+        kept.push(published.former.expect("a former one"));
+    }
+    assert_eq!(databases(cluster, &live), kept);
+}
+
 async fn wait_for_sessions_to_end(cluster: &Cluster, stem: &str) {
     let query = format!("select count(*) from pg_stat_activity where starts_with(datname, '{stem}__restore')");
     while cluster.psql("postgres", &query) != "0\n" {
@@ -133,7 +148,7 @@ async fn without_the_swap_the_restored_database_stays_beside_and_is_nobodys_left
 #[tokio::test(flavor = "multi_thread")]
 async fn what_holds_on_to_the_live_database_is_named_and_nothing_is_made() {
     let cluster = Cluster::start(&["wal_level=logical", "max_prepared_transactions=4"]);
-    cluster.psql("postgres", "create database live");
+    cluster.psql("postgres", "create database live template template0");
     cluster.psql("live", CONTENT);
     let backup = Backup::take(&cluster, "live").await;
     let refused = async |expected: &str| {
@@ -157,7 +172,7 @@ async fn what_holds_on_to_the_live_database_is_named_and_nothing_is_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_into_the_way_during_the_restore_leaves_both_databases_as_they_were() {
     let cluster = Cluster::start(&["max_prepared_transactions=4"]);
-    cluster.psql("postgres", "create database live");
+    cluster.psql("postgres", "create database live template template0");
     cluster.psql("live", CONTENT);
     let backup = Backup::take(&cluster, "live").await;
     let mut session = open(&cluster.server(), &backup, options("live", Mode::Swap)).await.expect("open");
@@ -181,7 +196,7 @@ async fn a_new_database_never_replaces_one() {
     let mut session = open(&cluster.server(), &backup, options(&late, Mode::AsNew)).await.expect("open");
     fill(&mut session, &backup).await.expect("fill");
     session.complete().await.expect("complete");
-    cluster.psql("postgres", &format!("create database {late}"));
+    cluster.psql("postgres", &format!("create database {late} template template0"));
     session.publish().await.expect_err("the name was taken meanwhile");
     assert_eq!(cluster.psql(&late, "select to_regclass('t') is null"), "t\n", "it is the other one's");
 }
@@ -201,7 +216,7 @@ async fn two_restores_of_one_destination_do_not_run_at_the_same_time() {
 async fn a_session_that_the_restorer_may_not_end_is_an_error_and_the_live_database_stays() {
     let cluster = Cluster::start(&[]);
     cluster.psql("postgres", "create role restorer login createdb");
-    cluster.psql("postgres", "create database live owner restorer");
+    cluster.psql("postgres", "create database live template template0 owner restorer");
     cluster.psql(
         "live",
         "set role restorer; create schema own; create table own.t (a integer); insert into own.t values (1)",
