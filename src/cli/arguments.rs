@@ -31,6 +31,9 @@ pub struct General {
     /// The configuration [default: DBKEEPER_CONFIG, else dbkeeper.toml].
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Work on this copy (a name from [[copies]]) in place of the repository.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub repository: Option<String>,
     /// Log more: -v each part, -vv each chunk. DBKEEPER_LOG says it in detail.
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
@@ -85,6 +88,9 @@ pub enum Verb {
     /// Write a backup as plain SQL.
     #[command(after_help = exit::HELP)]
     Export(Export),
+    /// Bring a second repository in step with the first; needs no identity.
+    #[command(after_help = exit::HELP)]
+    Copy(Copy),
 }
 
 /// `keygen`.
@@ -281,6 +287,20 @@ pub struct Export {
     /// Export though the repository key is lost, and say what could not be checked.
     #[arg(long)]
     pub without_repository_key: bool,
+}
+
+/// `copy`.
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// The copy: a name from [[copies]].
+    #[arg(long, value_name = "NAME")]
+    pub to: String,
+    /// Of which target; else of all.
+    #[command(flatten)]
+    pub of: OneTarget,
+    /// Print the report as one JSON document.
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn parse_backup(text: &str) -> Result<BackupId, BadId> {

@@ -6,6 +6,7 @@
 pub mod arguments;
 mod backup;
 mod config;
+mod copy;
 mod doctor;
 pub mod exit;
 mod export;
@@ -52,6 +53,8 @@ pub struct Context {
     pub config_file: PathBuf,
     /// Who named that file.
     pub config_origin: Origin,
+    /// The copy to work on in place of the repository.
+    pub repository: Option<String>,
     /// Where to print.
     pub output: Output,
     /// Whether to stop.
@@ -61,7 +64,17 @@ pub struct Context {
 impl Context {
     /// Reads and checks the configuration.
     pub fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(&self.config_file, &self.environment)?)
+        let mut config = Config::load(&self.config_file, &self.environment)?;
+        if let Some(name) = self.repository.as_deref().filter(|name| !config.use_copy(name)) {
+            let known: Vec<&str> = config.copies.iter().map(|copy| copy.name.as_str()).collect();
+            let failure = Failure::said(Class::Usage, format!("the configuration has no copy called {name:?}"));
+            let hint = "--repository names one of the sections [[copies]]";
+            return Err(failure.with_hint(match known.is_empty() {
+                true => hint.to_owned(),
+                false => format!("{hint}: {}", known.join(", ")),
+            }));
+        }
+        Ok(config)
     }
 }
 
@@ -150,7 +163,8 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, (Failure, Opt
     let ended = match install_log(&arguments.general, &environment) {
         Ok(()) => {
             let (config_file, config_origin) = find_config(&arguments.general, &environment);
-            let context = Context { environment, config_file, config_origin, output, signals };
+            let repository = arguments.general.repository;
+            let context = Context { environment, config_file, config_origin, repository, output, signals };
             run_verb(arguments.verb, &context).await
         }
         Err(failure) => Err(failure),
@@ -160,6 +174,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, (Failure, Opt
 
 async fn run_verb(verb: Verb, context: &Context) -> Result<Exit, Failure> {
     refuse_volumes(&verb)?;
+    refuse_copy(&verb, context)?;
     match verb {
         Verb::Keygen(arguments) => keygen::run(&arguments, context).await,
         Verb::Config(verb) => config::run(&verb, context).await,
@@ -171,6 +186,21 @@ async fn run_verb(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Restore(arguments) => restore::run(&arguments, context).await,
         Verb::Verify(arguments) => verify::run(&arguments, context).await,
         Verb::Export(arguments) => export::run(&arguments, context).await,
+        Verb::Copy(arguments) => copy::run(&arguments, context).await,
+    }
+}
+
+/// A copy is made by `copy` and by nothing else: backups of its own would not be in the first repository.
+fn refuse_copy(verb: &Verb, context: &Context) -> Result<(), Failure> {
+    let writes = matches!(verb, Verb::Init(_) | Verb::Backup(_));
+    match context.repository.as_deref().filter(|_| writes) {
+        None => Ok(()),
+        Some(name) => {
+            let failure =
+                Failure::said(Class::Usage, format!("nothing but `dbkeeper copy` writes to the copy {name:?}"));
+            Err(failure
+                .with_hint("leave --repository out; if the copy is to take over, write its url into [repository]"))
+        }
     }
 }
 
@@ -181,6 +211,7 @@ fn refuse_volumes(verb: &Verb) -> Result<(), Failure> {
         Verb::List(arguments) => arguments.of.volume.as_ref(),
         Verb::Restore(arguments) => arguments.of.volume.as_ref(),
         Verb::Export(arguments) => arguments.of.volume.as_ref(),
+        Verb::Copy(arguments) => arguments.of.volume.as_ref(),
         _ => None,
     };
     name.map_or(Ok(()), |name| {

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 mod complaint;
+mod copies;
 mod document;
 mod encryption;
 pub mod environment;
@@ -27,6 +28,7 @@ mod values;
 mod volume;
 
 pub use complaint::Complaint;
+pub use copies::SecondRepository;
 pub use encryption::Encryption;
 pub use environment::Environment;
 pub use error::Error;
@@ -49,6 +51,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Where backups are kept.
     pub repository: Repository,
+    /// Second repositories; names are unique.
+    pub copies: Vec<SecondRepository>,
     /// Who can read them.
     pub encryption: Encryption,
     /// The database servers; names are unique.
@@ -85,13 +89,16 @@ impl Config {
 
     /// Every secret that the file names, in the order of sections.
     pub fn secrets(&self) -> Vec<&SecretReference> {
-        let access = match &self.repository.place {
-            Place::S3(s3) => s3.access.as_ref(),
-            Place::Folder(_) => None,
-        };
-        let login = access.into_iter().flat_map(S3Access::references);
+        fn access(repository: &Repository) -> Option<&S3Access> {
+            match &repository.place {
+                Place::S3(s3) => s3.access.as_ref(),
+                Place::Folder(_) => None,
+            }
+        }
+        let repositories = std::iter::once(&self.repository).chain(self.copies.iter().map(|copy| &copy.repository));
+        let logins = repositories.filter_map(access).flat_map(S3Access::references);
         let keys = self.repository.key.iter().chain(&self.encryption.identity);
-        login.chain(keys).chain(self.servers.iter().filter_map(|server| server.password.as_ref())).collect()
+        logins.chain(keys).chain(self.servers.iter().filter_map(|server| server.password.as_ref())).collect()
     }
 
     fn read(document: &Document, environment: &Environment) -> Result<Self, Error> {
@@ -99,6 +106,7 @@ impl Config {
         let reader = Reader::new(document, environment);
         let top = reader.top(&root);
         let repository = Repository::read(&top);
+        let copies = copies::read_all(&top);
         let encryption = Encryption::read(&top);
         let servers = server::read_all(&top);
         let central = Central::read(&top, &servers);
@@ -112,6 +120,7 @@ impl Config {
         Ok(Self {
             file: document.file().to_owned(),
             repository: repository.expect(proved),
+            copies,
             encryption: encryption.expect(proved),
             servers: servers.into_iter().map(|server| server.settings.expect(proved)).collect(),
             central,

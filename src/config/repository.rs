@@ -141,25 +141,31 @@ impl Config {
 impl Repository {
     pub(super) fn read(top: &Section<'_>) -> Option<Self> {
         let section = top.required_section("repository")?;
-        let url: Option<RepositoryUrl> = section.required("url");
         let key: Option<KeyReference> = section.optional("key");
+        let place = Self::read_place(&section, "repository");
+        section.finish();
+        place.map(|place| Self { key: key.map(|KeyReference(reference)| reference), ..place })
+    }
+
+    /// Reads where a repository is and how it is reached; `title` is the section's name. The key is none.
+    pub(super) fn read_place(section: &Section<'_>, title: &str) -> Option<Self> {
+        let url: Option<RepositoryUrl> = section.required("url");
         let attempts = section.count("attempts", 1..=20, 6);
         let place = match &url {
             Some(RepositoryUrl { place: UrlPlace::Folder(folder), .. }) => {
-                refuse_s3_keys(&section);
+                refuse_s3_keys(section);
                 Some(Place::Folder(folder.clone()))
             }
             Some(RepositoryUrl { place: UrlPlace::Bucket(bucket, prefix), .. }) => {
-                Some(Place::S3(Box::new(read_s3(&section, bucket, prefix))))
+                Some(Place::S3(Box::new(read_s3(section, (title, bucket, prefix)))))
             }
             // What else is wrong is said together with the wrong place.
             None => {
-                read_s3(&section, "", "");
+                read_s3(section, (title, "", ""));
                 None
             }
         };
-        section.finish();
-        Some(Self { url: url?.text, place: place?, attempts, key: key.map(|KeyReference(reference)| reference) })
+        Some(Self { url: url?.text, place: place?, attempts, key: None })
     }
 }
 
@@ -172,9 +178,9 @@ fn refuse_s3_keys(section: &Section<'_>) {
     }
 }
 
-fn read_s3(section: &Section<'_>, bucket: &str, prefix: &str) -> S3Settings {
-    let wait = |key: &'static str, name: &'static str, default: u64| {
-        let check = move |wait: &Duration| at_least(*wait, Duration::from_secs(1), name);
+fn read_s3(section: &Section<'_>, (title, bucket, prefix): (&str, &str, &str)) -> S3Settings {
+    let wait = |key: &'static str, default: u64| {
+        let check = |wait: &Duration| at_least(*wait, Duration::from_secs(1), &format!("{title}.{key}"));
         section.checked(key, Duration::from_secs(default), check)
     };
     S3Settings {
@@ -186,8 +192,8 @@ fn read_s3(section: &Section<'_>, bucket: &str, prefix: &str) -> S3Settings {
         access: read_access(section),
         ca_file: section.optional("ca_file"),
         checksums: section.or("checksums", ChecksumMode::Auto),
-        connect_timeout: wait("connect_timeout", "repository.connect_timeout", 10),
-        request_timeout: wait("request_timeout", "repository.request_timeout", 120),
+        connect_timeout: wait("connect_timeout", 10),
+        request_timeout: wait("request_timeout", 120),
     }
 }
 

@@ -50,7 +50,11 @@ impl Context {
 
     /// The store, with retries and a bound on requests.
     pub async fn open_store(&self) -> Result<Arc<dyn ObjectStore>, Error> {
-        let config = &self.config.repository;
+        self.open_store_of(&self.config.repository).await
+    }
+
+    /// The store of one of the configured repositories.
+    pub async fn open_store_of(&self, config: &config::Repository) -> Result<Arc<dyn ObjectStore>, Error> {
         let backend = match &config.place {
             Place::Folder(folder) => Backend::Folder(folder.clone()),
             Place::S3(settings) => Backend::S3(Box::new(self.s3_options(settings).await?)),

@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod context;
+pub mod copy;
 pub(crate) mod damage;
 pub mod doctor;
 pub mod export;

@@ -15,6 +15,7 @@ use crate::repository::keys::{RepositoryId, VaultKeys};
 use crate::store::{self, ObjectKey, ObjectStore};
 
 pub(crate) mod ancestors;
+pub mod copy;
 pub mod expiry;
 pub mod index;
 pub mod keys;
@@ -199,6 +200,12 @@ pub enum Error {
         /// The place.
         location: String,
     },
+    /// What should be the copy is another repository.
+    #[error("{location} holds another repository, no copy of this one")]
+    AnotherRepository {
+        /// The place.
+        location: String,
+    },
     /// The repository key is needed and was not given.
     #[error("{action} needs the repository key")]
     NoKey {
@@ -301,7 +308,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Absent { .. } | Self::Exists { .. } | Self::Orphaned { .. } => Class::Store,
-            Self::Format { .. } | Self::Torn { .. } => Class::Store,
+            Self::Format { .. } | Self::Torn { .. } | Self::AnotherRepository { .. } => Class::Store,
             Self::WrongKey { .. } | Self::NoKey { .. } | Self::WrongIdentity { .. } => Class::Key,
             Self::Store { source, .. } => source.class(),
             Self::Damaged { .. } | Self::PackMissing { .. } | Self::Compress { .. } => Class::Corrupt,
@@ -324,6 +331,7 @@ impl Error {
             Self::WrongKey { .. } => {
                 "check [repository] key; a restore also works with --without-repository-key".to_owned()
             }
+            Self::AnotherRepository { .. } => "give the copy a url of its own; nothing was changed".to_owned(),
             Self::Torn { .. } => {
                 "this backup does not count; check the store before you trust it, then run the same command again"
                     .to_owned()

@@ -12,7 +12,7 @@ use super::{base, parse};
 fn every_section() -> String {
     let base = base().replace("file:///srv", "s3://bucket");
     format!(
-        "{base}[[servers]]\nname = \"pg\"\nurl = \"postgres://u@h\"\n[central]\nserver = \"pg\"\ndatabase = \"c\"\n\
+        "{base}[[copies]]\nname = \"second\"\nurl = \"s3://other\"\n[[servers]]\nname = \"pg\"\nurl = \"postgres://u@h\"\n[central]\nserver = \"pg\"\ndatabase = \"c\"\n\
          [tenants]\nserver = \"pg\"\ndiscover = {{ preset = \"stancl\" }}\n[[volumes]]\nname = \"m\"\npath = \"/m\"\n\
          [retention]\ndaily = 0\nyearly = 1\n[limits]\n"
     )

@@ -1,10 +1,13 @@
 //! The whole pipe: the real program, a real PostgreSQL and a real folder or S3 server, from `keygen` to what a restore left.
 
+mod copy;
 mod damage;
 mod disaster;
 mod failures;
 mod fleet;
+mod golden;
 mod matrix;
+mod recovery;
 mod restore;
 mod secrets;
 mod sizes;

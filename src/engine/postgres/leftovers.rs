@@ -142,11 +142,7 @@ async fn list(client: &Client) -> Result<Leftovers, Error> {
 /// The first second, from `time` on, for which no database has a name that a restore of `destination` would give.
 ///
 /// Two restores of one destination can begin within one second, and the clock may have been set back.
-pub(super) async fn free_time(
-    client: &Client,
-    destination: &str,
-    time: DateTime<Utc>,
-) -> Result<DateTime<Utc>, Error> {
+pub(super) async fn free_time(client: &Client, destination: &str, time: DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
     let query = "SELECT datname::text FROM pg_catalog.pg_database WHERE strpos(datname::text, $1) > 0 OR strpos(datname::text, $2) > 0";
     let rows = client.query(query, &[&RESTORE_INFIX, &BEFORE_INFIX]).await;
     let taken: BTreeSet<String> =

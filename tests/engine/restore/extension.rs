@@ -84,7 +84,10 @@ async fn a_missing_extension_is_named_before_anything_is_made() {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(root.path(), open).expect("chmod");
     let here = Cluster::start_from(tree_with_extension(root.path()), &[]);
-    here.psql("postgres", "create role needs_extension; create database extended template template0 owner needs_extension");
+    here.psql(
+        "postgres",
+        "create role needs_extension; create database extended template template0 owner needs_extension",
+    );
     here.psql("extended", "create extension dbkeeper_test");
     let backup = Backup::take(&here, "extended").await;
     let there = Cluster::start(&[]);

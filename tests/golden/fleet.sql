@@ -1,0 +1,10 @@
+create role golden_owner login password 'a password of nobody' connection limit 7;
+create role golden_reader;
+grant golden_reader to golden_owner;
+create database golden_central template template0;
+create database golden_acme template template0 owner golden_owner;
+create database golden_empty template template0;
+alter database golden_acme set search_path = "$user", public, "Odd schema";
+alter database golden_acme set work_mem = '7MB';
+grant connect on database golden_acme to golden_reader;
+comment on database golden_acme is 'it''s Acme';
