@@ -9,6 +9,10 @@ from measure import bytes_below, shell
 
 PARTS = "--s3-chunk-size 16M --s3-upload-concurrency 4 --s3-no-check-bucket --s3-disable-checksum"
 
+OURS = "**dbkeeper** to S3, encrypted, verified"
+PIPE_TO_STORE = "`pg_dump \\| zstd -3 \\| age \\| rclone rcat` to S3"
+RESTIC = "`pg_dump \\| restic backup --stdin` to S3"
+
 
 def nothing() -> int:
     return 0
@@ -16,12 +20,14 @@ def nothing() -> int:
 
 @dataclass
 class Contender:
-    """One row of a table. `prepare` is called before each round and is not measured; `command` gives the line that is."""
+    """One row of a table. `prepare` is called before each round and is not measured; `command` gives the line that is.
+    Beyond `most_rounds` it takes no part: a slow one need not be measured as often as the one of the goal."""
 
     name: str
     command: Callable[[], str]
     prepare: Callable[[int], None] = field(default=lambda round_number: None)
     stored: Callable[[], int] = nothing
+    most_rounds: int = 1000
 
 
 class Place:
@@ -51,29 +57,44 @@ class Place:
     def empty(self, prefix: str) -> None:
         shell(f"rclone purge store:bench/{prefix} || true")
 
+    def printable(self, command: str) -> str:
+        """The line as another person would type it."""
+        named = command.replace(self.dbkeeper, "dbkeeper").replace(self.work, "$WORK")
+        return named.replace(self.endpoint, "$S3").replace(self.recipient, "$RECIPIENT")
+
 
 class Dbkeeper:
-    """dbkeeper with a configuration of its own for one benchmark."""
+    """dbkeeper with a configuration of its own for one benchmark. `url` leaves the S3 server for another place, `endpoint`
+    reaches it by another way."""
 
-    def __init__(self, place: Place, name: str, central: str, tenants: bool) -> None:
+    def __init__(self, place: Place, name: str, central: str, tenants: bool = False, **other: str) -> None:
         self.place, self.name, self.central, self.tenants = place, name, central, tenants
+        self.endpoint, self.url = other.get("endpoint", place.endpoint), other.get("url")
+        self.more = other.get("more", "")
         self.config = f"{place.work}/keys/{name}.toml"
         self.prefix = ""
 
     def new_repository(self, number: int) -> None:
         """Leaves the last one behind and begins an empty one."""
-        if self.prefix:
+        if self.prefix and not self.url:
             self.place.empty(self.prefix)
         self.prefix = f"dbkeeper/{self.name}/{number}"
+        self.write_config()
+        shell(self.line("init"))
+
+    def write_config(self) -> None:
         work, tenants = self.place.work, '[tenants]\nserver = "pg"\ndiscover = { preset = "stancl" }\n'
-        text = f'''
-[repository]
-url = "s3://bench/{self.prefix}"
-endpoint = "{self.place.endpoint}"
+        store = f'''url = "s3://bench/{self.prefix}"
+endpoint = "{self.endpoint}"
 region = "us-east-1"
 path_style = true
 access_key_id = {{ file = "{work}/s3_access" }}
-secret_access_key = {{ file = "{work}/s3_secret" }}
+secret_access_key = {{ file = "{work}/s3_secret" }}'''
+        if self.url:
+            store = f'url = "{self.url}"'
+        text = f'''
+[repository]
+{store}
 key = {{ file = "{work}/keys/repository.key" }}
 
 [encryption]
@@ -94,13 +115,12 @@ database = "{self.central}"
 [retention]
 daily = 14
 keep_last = 3
-'''
+{self.more}'''
         with open(self.config, "w") as file:
             file.write(text)
-        shell(self.line("init"))
 
     def line(self, arguments: str) -> str:
-        return f"DBKEEPER_CONFIG={self.config} {self.place.dbkeeper} {arguments}"
+        return f"{self.place.dbkeeper} --config {self.config} {arguments}"
 
     def stored(self) -> int:
         return self.place.bytes_in_store(self.prefix)
@@ -112,8 +132,8 @@ keep_last = 3
 class Restic:
     """`pg_dump | restic backup --stdin`, restic's only way to take a database without a file of it."""
 
-    def __init__(self, place: Place, name: str, database: str) -> None:
-        self.place, self.name, self.database, self.prefix = place, name, database, ""
+    def __init__(self, place: Place, name: str, database: str, folder: str = "") -> None:
+        self.place, self.name, self.database, self.folder, self.prefix = place, name, database, folder, ""
 
     def new_repository(self, number: int) -> None:
         if self.prefix:
@@ -122,10 +142,11 @@ class Restic:
         shell(self.line("init --repository-version 2"))
 
     def line(self, arguments: str) -> str:
-        return f"restic -q -r s3:{self.place.endpoint}/bench/{self.prefix} {arguments}"
+        repository = self.folder or f"s3:{self.place.endpoint}/bench/{self.prefix}"
+        return f"restic -q -r {repository} {arguments}"
 
     def stored(self) -> int:
-        return self.place.bytes_in_store(self.prefix)
+        return bytes_below(self.folder) if self.folder else self.place.bytes_in_store(self.prefix)
 
     def backup(self) -> str:
         return f"pg_dump {self.database} | {self.line('backup --stdin --stdin-filename dump.sql')}"
@@ -137,7 +158,7 @@ def pipe(place: Place, database: str) -> str:
 
 def pipe_to_store(place: Place, database: str) -> Contender:
     return Contender(
-        name="`pg_dump \\| zstd -3 \\| age \\| rclone rcat` to S3",
+        name=PIPE_TO_STORE,
         command=lambda: f"{pipe(place, database)} | rclone {PARTS} rcat store:bench/pipe/{database}.age",
         prepare=lambda number: place.empty("pipe"),
         stored=lambda: place.bytes_in_store("pipe"),

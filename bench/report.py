@@ -4,36 +4,37 @@ import datetime
 import json
 import os
 
+from bench import Goal, Result
 from measure import shell
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FIRST_IN_TABLE = "dbkeeper"
-
-TITLES = {
-    "big-first": "One PostgreSQL database of 0.93 GB, first backup",
-    "big-unchanged": "The same, nothing changed since",
-    "big-scattered": "The same, 0.1 % of the rows of its largest table changed, scattered",
-    "fleet-first": "A central database and 200 tenants of 40 tables, first backup",
-    "fleet-unchanged": "The same fleet, nothing changed since",
-    "restore-big": "Restore of the 0.93 GB database into a new database",
-}
-
-# Per benchmark: how the peer's name begins (the fastest of those that match counts), the goal for the ratio of times.
-GOALS = {
-    "big-first": ("`pg_dump \\| zstd -3 \\| age \\| rclone rcat`", 0.70),
-    "big-unchanged": ("`pg_dump \\| restic", 0.50),
-    "big-scattered": ("`pg_dump \\| restic", 0.60),
-    "fleet-first": ("`xargs", 0.40),
-    "fleet-unchanged": ("`xargs", 0.25),
-    "restore-big": ("`pg_restore -j2`", 0.85),
-}
+PAGE = os.path.join(HERE, "..", "docs", "BENCHMARKS.md")
+PEAK_GOAL = 256 << 20
 
 HOW_TO_READ = """# Benchmarks
 
-Written by `./dev bench`; the commands are in `bench/`. All contenders did the same work on the same machine, one after the
-other in every round. Ratios count; seconds are of the machine named under each table. Servers (PostgreSQL and the S3 server)
-ran on that machine too, on the same cores. Seconds are medians, with the fastest and the slowest round; processor time is of
-the program and its children, not of the servers; memory is the peak of the largest process; bytes are those added to the store.
+Written by `./dev bench`, never by hand; the code is in `bench/`. All contenders did the same work on the same machine, in turns: each
+round runs every contender once, and begins with another one. **Ratios count**; seconds are of one machine, on which the
+servers (PostgreSQL and the S3 server) ran too, on the same cores. Seconds are medians, with the fastest and the slowest round.
+Processor seconds are of the program and its children; those of the two servers stand beside them. Memory is the peak of the
+largest process; requests are those to the S3 server; stored is what was added there. dbkeeper always encrypts, and decodes every chunk
+that it stores before it uploads it.
+"""
+
+WHEN_NOT = """## When not to use dbkeeper
+
+- **One huge database that must be back within minutes.** A logical restore has to run every row through COPY and build every index
+  again; a physical one copies files as fast as disk and network give them (the tables of "A physical tool beside it" and
+  "Restore" above have both, measured on this machine). Beyond the size that "Restore" says comes back in the time that you
+  have, use pgBackRest, WAL-G or snapshots of the volume for that database, and dbkeeper for the tenants around it.
+- **A backup of every second.** dbkeeper keeps what a database was when a run began. Recovery to any moment in between needs the
+  server's WAL: a physical tool with archiving.
+- **A huge database of which little changes between two runs.** dbkeeper stores only what changed, but it reads every row to know
+  it. A physical incremental backup reads less, from page checksums or WAL summaries.
+- **One copy for an afternoon, neither encrypted nor far away.** `pg_dump -Fd -j` into a folder does that.
+
+Physical tools, in turn, take a whole cluster or nothing: they cannot bring back one tenant without the others, move it to another
+server or major version, or leave data out. That is what dbkeeper is for.
 """
 
 
@@ -43,75 +44,91 @@ def machine() -> dict:
     with open("/proc/meminfo") as file:
         memory = int(file.readline().split()[1]) // 1024 // 1024
     version = shell("psql -XAtq -d postgres -c 'SHOW server_version'").split()[0]
+    settings = shell("psql -XAtq -d postgres -c \"SELECT string_agg(name || '=' || setting, ', ' ORDER BY name) FROM pg_settings "
+                     "WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes', 'autovacuum')\"").strip()
     commit = shell(f"git -C {HERE} rev-parse --short HEAD 2>/dev/null || echo unknown").strip()
-    peers = f"{shell('restic version').split()[1]}, rclone {shell('rclone version').split()[1].lstrip('v')}"
-    return {
-        "day": datetime.date.today().isoformat(),
-        "text": f"{os.cpu_count()} cores ({model}), {memory} GiB; PostgreSQL {version}, restic {peers}; dbkeeper {commit}",
+    first = lambda command: shell(f"{command} 2>&1 || true").strip().splitlines()[0]
+    tools = {
+        "dbkeeper": commit, "PostgreSQL": f"{version} ({settings}, shared_buffers=1GB)", "restic": first("restic version").split()[1],
+        "rclone": first("rclone version").split()[1].lstrip("v"), "age": first("age --version"),
+        "zstd": first("zstd --version").split()[-3].strip(",v*"), "SeaweedFS": first("weed version").split()[2],
     }
+    words = "; ".join(f"{name} {version}" for name, version in tools.items())
+    text = f"{os.cpu_count()} cores ({model}), {memory} GiB; {words}"
+    return {"day": datetime.date.today().isoformat(), "text": text, "load": os.getloadavg()[2]}
 
 
-def ours(rows: list[dict]) -> dict:
-    return next(row for row in rows if FIRST_IN_TABLE in row["name"])
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines) + "\n"
 
 
-def peer_of_goal(result: dict) -> dict:
-    begin = GOALS[result["name"]][0]
-    return min((row for row in result["rows"] if row["name"].startswith(begin)), key=lambda row: row["seconds"])
+def bare(words: str) -> str:
+    """Without what Markdown makes of it."""
+    return words.replace("\\|", "|").replace("`", "").replace("**", "")
 
 
-def size(count: int) -> str:
-    if count < 10_000_000:
-        return f"{count / 1000:,.0f} kB"
-    return f"{count / 1_000_000:,.0f} MB"
+def section(name: str, result: Result) -> str:
+    parts = [f"## {result.title} (`{name}`)\n"]
+    if result.words:
+        parts.append(result.words + "\n")
+    parts += [table(head, rows) for head, rows in result.tables]
+    if result.commands:
+        lines = [f"# {bare(what)}\n{line}" for what, line in result.commands.items()]
+        parts.append("<details><summary>The commands</summary>\n\n```sh\n" + "\n".join(lines) + "\n```\n\n</details>\n")
+    return "\n".join(parts)
 
 
-def row_text(row: dict, own: dict) -> str:
-    ratio = "" if row is own else f"{own['seconds'] / row['seconds']:.2f}"
-    seconds = f"{row['seconds']:.2f} ({row['fastest']:.2f}–{row['slowest']:.2f})"
-    stored = size(row["stored_bytes"]) if row["stored_bytes"] else "–"
-    memory = f"{row['peak_bytes'] / 2**20:,.0f} MiB"
-    return f"| {ratio} | {row['name']} | {seconds} | {row['cpu_seconds']:.2f} | {memory} | {stored} |"
+def goal_row(goal: Goal) -> list[str]:
+    wanted = f"{'≥' if goal.at_least else '≤'} {goal.goal:.2f}"
+    return [goal.work, goal.beside, goal.figure, f"**{goal.value:.2f}**", wanted, "met" if goal.is_reached() else "**not met**"]
 
 
-def section(result: dict) -> str:
-    own = ours(result["rows"])
-    lines = [
-        f"## {TITLES[result['name']]} (`{result['name']}`)",
-        "",
-        "| dbkeeper's time / its time | | seconds | processor seconds | peak memory | stored |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(row_text(row, own) for row in result["rows"]),
-        "",
-        f"{result['machine']['day']}, {result['rounds']} rounds; {result['machine']['text']}.",
-        "",
-    ]
-    return "\n".join(lines)
+def goals(results: dict[str, Result]) -> str:
+    found = [goal for result in results.values() for goal in result.goals]
+    peak = max((result.peak_bytes for result in results.values()), default=0)
+    if peak:
+        found.append(Goal("peak memory of dbkeeper, the highest of all these", "256 MiB", "bytes", peak / PEAK_GOAL, 1.0))
+    missed = [goal for goal in found if not goal.is_reached()]
+    verdict = f"{len(found) - len(missed)} of {len(found)} goals are met."
+    if missed:
+        verdict += " Not met: " + "; ".join(f"{goal.work} ({goal.figure} {goal.value:.2f})" for goal in missed) + "."
+    rows = [goal_row(goal) for goal in found]
+    return table(["work", "beside", "ratio of", "found", "goal", ""], rows) + f"\n{verdict}\n"
 
 
-def goal_line(result: dict) -> str:
-    own, peer, goal = ours(result["rows"]), peer_of_goal(result), GOALS[result["name"]][1]
-    ratio = own["seconds"] / peer["seconds"]
-    reached = "yes" if ratio <= goal else "no"
-    bytes_ratio = f"{own['stored_bytes'] / peer['stored_bytes']:.2f}" if peer["stored_bytes"] else "–"
-    return f"| {TITLES[result['name']]} | {peer['name']} | {ratio:.2f} | {goal:.2f} | {reached} | {bytes_ratio} |"
+def save(folder: str, name: str, result: Result, rounds: int) -> None:
+    found = {
+        "result": result.__dict__ | {"goals": [goal.__dict__ for goal in result.goals]}, "rounds": rounds, "machine": machine(),
+    }
+    with open(os.path.join(folder, f"{name}.json"), "w") as file:
+        json.dump(found, file, indent=1)
 
 
-def write(results_folder: str, order: list[str]) -> str:
-    """Writes docs/BENCHMARKS.md from every result that there is; a benchmark that was not run is left out."""
-    results = []
-    for name in order:
-        path = os.path.join(results_folder, f"{name}.json")
-        if os.path.exists(path):
-            with open(path) as file:
-                results.append(json.load(file))
-    summary = [
-        "| work | beside | time ratio | goal | reached | stored bytes ratio |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(goal_line(result) for result in results),
-        "",
-    ]
-    text = "\n".join([HOW_TO_READ, *summary, *(section(result) for result in results)])
-    with open(os.path.join(HERE, "..", "docs", "BENCHMARKS.md"), "w") as file:
-        file.write(text)
-    return "docs/BENCHMARKS.md"
+def load(folder: str, name: str) -> tuple[Result, dict] | None:
+    path = os.path.join(folder, f"{name}.json")
+    if not os.path.exists(path):
+        return None
+    with open(path) as file:
+        found = json.load(file)
+    fields = found["result"]
+    fields["goals"] = [Goal(**goal) for goal in fields["goals"]]
+    return Result(**fields), found
+
+
+def write(folder: str, order: list[str]) -> None:
+    """Writes docs/BENCHMARKS.md from every result that there is, and names those that there are not."""
+    found = {name: loaded for name in order if (loaded := load(folder, name))}
+    results = {name: result for name, (result, _) in found.items()}
+    machines: dict[str, list[str]] = {}
+    for name, (_, more) in found.items():
+        machines.setdefault(f"{more['machine']['day']}: {more['machine']['text']}", []).append(name)
+    where = [f"- {text}. ({', '.join(f'`{name}`' for name in names)})" for text, names in machines.items()]
+    left_out = [f"`{name}`" for name in order if name not in found]
+    parts = [HOW_TO_READ, "## Goals\n", goals(results), "Machine and versions:\n", "\n".join(where) + "\n"]
+    if left_out:
+        parts.append(f"Not measured in this run: {', '.join(left_out)}.\n")
+    parts += [section(name, result) for name, result in results.items()]
+    parts.append(WHEN_NOT)
+    with open(PAGE, "w") as file:
+        file.write("\n".join(parts))

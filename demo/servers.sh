@@ -53,10 +53,10 @@ start_postgres() {
 }
 
 # start_seaweedfs FOLDER BUCKET: an S3 server over FOLDER/seaweedfs with one bucket. Makes FOLDER/s3_access
-# and FOLDER/s3_secret; exports S3_ENDPOINT.
+# and FOLDER/s3_secret; exports S3_ENDPOINT, and for who counts: STORE_PID and STORE_METRICS.
 start_seaweedfs() {
   local folder=$1 bucket=$2 ports
-  read -ra ports < <(free_ports 8)
+  read -ra ports < <(free_ports 9)
   seaweedfs_ports=("${ports[@]}")
   mkdir -p "$folder/seaweedfs"
   [ -e "$folder/s3_secret" ] || (
@@ -71,15 +71,18 @@ start_seaweedfs() {
     -volume.port="${ports[2]}" -volume.port.grpc="${ports[3]}" -volume.max=0 \
     -filer.port="${ports[4]}" -filer.port.grpc="${ports[5]}" \
     -s3 -s3.port="${ports[6]}" -s3.port.grpc="${ports[7]}" -s3.port.iceberg=0 -s3.port.lance=0 \
+    -metricsIp=127.0.0.1 -metricsPort="${ports[8]}" \
     -s3.config="$folder/s3.json" -s3.localSocket="$folder/s3.sock" -filer.localSocket="$folder/filer.sock" \
     >"$folder/seaweedfs.log" 2>&1 &
   seaweedfs_pid=$!
-  export S3_ENDPOINT=http://127.0.0.1:${ports[6]}
+  export S3_ENDPOINT=http://127.0.0.1:${ports[6]} STORE_PID=$seaweedfs_pid
+  export STORE_METRICS=http://127.0.0.1:${ports[8]}/metrics
   local tries
   for ((tries = 0; tries < 150; tries++)); do
-    if (exec 3<>"/dev/tcp/127.0.0.1/${ports[6]}") 2>/dev/null; then
-      echo "s3.bucket.create -name $bucket" \
-        | weed shell -master="127.0.0.1:${ports[0]}.${ports[1]}" >"$folder/seaweedfs-shell.log" 2>&1
+    # Its parts come up one after the other: the S3 port may be open before a bucket can be made.
+    if (exec 3<>"/dev/tcp/127.0.0.1/${ports[6]}") 2>/dev/null \
+      && echo "s3.bucket.create -name $bucket" \
+      | weed shell -master="127.0.0.1:${ports[0]}.${ports[1]}" >"$folder/seaweedfs-shell.log" 2>&1; then
       return
     fi
     kill -0 "$seaweedfs_pid" 2>/dev/null || break

@@ -13,7 +13,7 @@ use crate::fleet::Database;
 use crate::job::chain;
 use crate::run::report::{TargetReport, TargetResult};
 use crate::sql::Server;
-use crate::sql::postgres::{connect, reason};
+use crate::sql::postgres::{Connection, connect, reason};
 
 /// Connections that are left to the application beside those in use when the run begins.
 const SPARE_CONNECTIONS: usize = 3;
@@ -23,6 +23,11 @@ const LOCK_SHARE_PERCENT: u32 = 60;
 
 /// A dump needs its own connection and one for `pg_dump`.
 const LEAST_CONNECTIONS: usize = 2;
+
+/// The server walks through all files of a database to tell its size. So only the databases of the run are asked for, and
+/// many of them on several sessions at once.
+const SIZES_PER_SESSION: usize = 100;
+const SIZE_SESSIONS: usize = 4;
 
 /// One server that answered.
 struct Capacity {
@@ -53,7 +58,9 @@ impl Facts {
         for database in databases {
             let server = &database.server;
             if !servers.contains_key(&server.name) {
-                servers.insert(server.name.clone(), Capacity::ask(server, programs).await?);
+                let its_own = databases.iter().filter(|other| other.server.name == server.name);
+                let names: Vec<&str> = its_own.map(|database| database.name.as_str()).collect();
+                servers.insert(server.name.clone(), Capacity::ask(server, &names, programs).await?);
             }
         }
         Ok(Self { servers })
@@ -104,31 +111,63 @@ impl Facts {
 }
 
 impl Capacity {
-    async fn ask(server: &Server, programs: &ClientPrograms) -> Result<Result<Self, Unusable>, engine::Error> {
+    async fn ask(
+        server: &Server,
+        databases: &[&str],
+        programs: &ClientPrograms,
+    ) -> Result<Result<Self, Unusable>, engine::Error> {
         let client = match connect(server, &server.maintenance_database).await {
             Ok(client) => client,
-            Err(error) => {
-                let (class, hint) = (error.class(), error.hint());
-                return Ok(Err(Unusable { class, reason: chain(&error), hint }));
-            }
+            Err(error) => return Ok(Err(Unusable::unreached(&error))),
         };
         programs.find(server, "pg_dump", client.version().major).await?;
-        let room = client.query_one(ROOM, &[]).await;
-        let sizes = client.query(SIZES, &[]).await;
-        let asked = room.and_then(|room| Ok((room, sizes?)));
-        Ok(asked.map_err(|error| Unusable { class: Class::Database, reason: reason(&error), hint: None }).map(
-            |(room, sizes)| {
-                let free = usize::try_from(room.get::<_, i32>(0)).unwrap_or(0).saturating_sub(SPARE_CONNECTIONS);
-                let connections = server.connections.min(free).max(LEAST_CONNECTIONS);
-                // A name in another encoding is nobody's here.
-                let size = |row: &tokio_postgres::Row| {
-                    Some((row.try_get(0).ok()?, u64::try_from(row.try_get::<_, i64>(1).ok()?).unwrap_or(0)))
-                };
-                let locks = u32::try_from(room.get::<_, i64>(1)).unwrap_or(u32::MAX) / 100 * LOCK_SHARE_PERCENT;
-                Self { connections, locks, sizes: sizes.iter().filter_map(size).collect() }
-            },
-        ))
+        let room = match client.query_one(ROOM, &[]).await {
+            Ok(room) => room,
+            Err(error) => return Ok(Err(Unusable::refused(&error))),
+        };
+        let free = usize::try_from(room.get::<_, i32>(0)).unwrap_or(0).saturating_sub(SPARE_CONNECTIONS);
+        let connections = server.connections.min(free).max(LEAST_CONNECTIONS);
+        let locks = u32::try_from(room.get::<_, i64>(1)).unwrap_or(u32::MAX) / 100 * LOCK_SHARE_PERCENT;
+        let sizes = sizes(server, client, databases, connections.min(SIZE_SESSIONS)).await;
+        Ok(sizes.map(|sizes| Self { connections, locks, sizes }))
     }
+}
+
+impl Unusable {
+    fn unreached(error: &crate::sql::postgres::Error) -> Self {
+        Self { class: error.class(), reason: chain(error), hint: error.hint() }
+    }
+
+    fn refused(error: &tokio_postgres::Error) -> Self {
+        Self { class: Class::Database, reason: reason(error), hint: None }
+    }
+}
+
+/// The sizes of these databases, by name; `first` is an open session, and no more than `sessions` are used.
+async fn sizes(
+    server: &Server,
+    first: Connection,
+    databases: &[&str],
+    sessions: usize,
+) -> Result<HashMap<String, u64>, Unusable> {
+    let sessions = databases.len().div_ceil(SIZES_PER_SESSION).clamp(1, sessions);
+    let mut first = Some(first);
+    let asked = databases.chunks(databases.len().div_ceil(sessions).max(1)).map(|names| {
+        let open = first.take();
+        async move {
+            let client = match open {
+                Some(client) => client,
+                None => connect(server, &server.maintenance_database).await.map_err(|e| Unusable::unreached(&e))?,
+            };
+            client.query(SIZES, &[&names]).await.map_err(|error| Unusable::refused(&error))
+        }
+    });
+    let rows = futures::future::try_join_all(asked).await?;
+    // A name in another encoding is nobody's here.
+    let size = |row: &tokio_postgres::Row| {
+        Some((row.try_get(0).ok()?, u64::try_from(row.try_get::<_, i64>(1).ok()?).unwrap_or(0)))
+    };
+    Ok(rows.iter().flatten().filter_map(size).collect())
 }
 
 /// Connections that are free now, those kept for superusers left out; entries of the shared lock table.
@@ -141,4 +180,4 @@ const ROOM: &str =
 /// Sizes decide only about order and lanes: a database whose size may not be read counts as empty, and so does one that is
 /// being dropped, or whose drop was interrupted: it has no size.
 const SIZES: &str = "select datname::text, case when has_database_privilege(oid, 'CONNECT')
-    then coalesce(pg_database_size(oid), 0) else 0 end from pg_database where datallowconn";
+    then coalesce(pg_database_size(oid), 0) else 0 end from pg_database where datallowconn and datname = any ($1)";
