@@ -350,6 +350,11 @@ impl EpochId {
     pub fn new(created_at: DateTime<Utc>, tail: [u8; 4]) -> Self {
         Self(RunId::new(created_at, tail))
     }
+
+    /// When the epoch began.
+    pub fn created_at(&self) -> DateTime<Utc> {
+        self.0.started_at()
+    }
 }
 
 impl fmt::Display for EpochId {

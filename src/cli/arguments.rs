@@ -91,6 +91,9 @@ pub enum Verb {
     /// Bring a second repository in step with the first; needs no identity.
     #[command(after_help = exit::HELP)]
     Copy(Copy),
+    /// Show to whom vaults are sealed, seal them to others, or begin new epochs.
+    #[command(subcommand, after_help = exit::HELP)]
+    Keys(KeysVerb),
 }
 
 /// `keygen`.
@@ -111,6 +114,9 @@ pub struct Init {}
 /// `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
+    /// Try out every promise of the store that backups rest on, and nothing else: some 1,200 small objects and a large one.
+    #[arg(long)]
+    pub store: bool,
     /// Print one JSON document.
     #[arg(long)]
     pub json: bool,
@@ -287,6 +293,28 @@ pub struct Export {
     /// Export though the repository key is lost, and say what could not be checked.
     #[arg(long)]
     pub without_repository_key: bool,
+}
+
+/// `keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysVerb {
+    /// Show to whom every vault is sealed; needs no identity.
+    List(KeysSelection),
+    /// Seal the keys of every vault to the configured recipients and nobody else; rewrites no data; needs an identity.
+    Reseal(KeysSelection),
+    /// Begin a new epoch in every vault, for all that is stored from now on; needs no identity.
+    Rotate(KeysSelection),
+}
+
+/// What every verb of `keys` takes.
+#[derive(Debug, Args)]
+pub struct KeysSelection {
+    /// Of which target; else of all.
+    #[command(flatten)]
+    pub of: OneTarget,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `copy`.

@@ -5,7 +5,7 @@ use crate::cli::arguments::Doctor;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::{Context, job_context};
-use crate::job::doctor::{Check, Report, Status, examine};
+use crate::job::doctor::{Check, Report, Status, examine, examine_store};
 
 /// Lines of a fix that are printed; the JSON has them all.
 const MAX_FIX_LINES: usize = 12;
@@ -17,7 +17,11 @@ pub(super) async fn run(arguments: &Doctor, context: &Context) -> Result<Exit, F
     let report = match context.config() {
         Ok(config) => {
             let job = job_context(context, config);
-            let examined = context.signals.stop().run_until_cancelled(examine(&job)).await;
+            let stop = context.signals.stop();
+            let examined = match arguments.store {
+                true => stop.run_until_cancelled(Box::pin(examine_store(&job))).await,
+                false => stop.run_until_cancelled(Box::pin(examine(&job))).await,
+            };
             examined.ok_or_else(Failure::stopped)?
         }
         Err(failure) => Report::without_configuration(failure.class(), failure.message(), failure.hint()),

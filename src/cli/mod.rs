@@ -13,8 +13,10 @@ mod export;
 pub mod failure;
 mod init;
 mod keygen;
+mod keys;
 mod list;
 pub mod output;
+mod passphrase;
 mod report;
 mod restore;
 pub mod signals;
@@ -74,6 +76,7 @@ impl Context {
                 false => format!("{hint}: {}", known.join(", ")),
             }));
         }
+        config.encryption.ask = std::io::stdin().is_terminal().then_some(passphrase::ask);
         Ok(config)
     }
 }
@@ -187,6 +190,7 @@ async fn run_verb(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Verify(arguments) => verify::run(&arguments, context).await,
         Verb::Export(arguments) => export::run(&arguments, context).await,
         Verb::Copy(arguments) => copy::run(&arguments, context).await,
+        Verb::Keys(verb) => keys::run(&verb, context).await,
     }
 }
 

@@ -28,6 +28,9 @@ pub enum Error {
     /// None of the identities opens it.
     #[error("sealed to other recipients than these identities")]
     WrongIdentity,
+    /// The passphrase is another one.
+    #[error("the passphrase does not fit")]
+    WrongPassphrase,
     /// It is damaged, or no age file.
     #[error("not a whole age file: {reason}")]
     Damaged {
@@ -71,6 +74,8 @@ impl fmt::Debug for Recipient {
         f.write_str(&self.text)
     }
 }
+
+impl Eq for Recipient {}
 
 impl PartialEq for Recipient {
     fn eq(&self, other: &Self) -> bool {
@@ -175,6 +180,35 @@ pub fn open_text(armored: &str, identities: &[Identity]) -> Result<Secret, Error
     Ok(Secret::new(text))
 }
 
+/// True for what `age -p` writes, armoured or not: a file that must be opened before it can be read.
+pub fn is_protected(bytes: &[u8]) -> bool {
+    let bytes = bytes.trim_ascii_start();
+    bytes.starts_with(b"age-encryption.org/v1\n") || bytes.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----")
+}
+
+/// The most work that opening with a passphrase may take, as the power of two of scrypt's N: 1 GiB. `age -p` asks for 18.
+const MAX_PASSPHRASE_WORK: u8 = 20;
+
+/// Opens a text that is protected by a passphrase (scrypt). Takes about a second of processor time, by design.
+pub fn open_protected(bytes: &[u8], passphrase: &Secret) -> Result<Secret, Error> {
+    const LIMIT: u64 = 64 << 10;
+    let decryptor = age::Decryptor::new(age::armor::ArmoredReader::new(bytes)).map_err(open_error)?;
+    let mut identity = age::scrypt::Identity::new(passphrase.reveal().to_owned().into());
+    identity.set_max_work_factor(MAX_PASSPHRASE_WORK);
+    let opened = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity));
+    let reader = opened.map_err(|error| match error {
+        age::DecryptError::NoMatchingKeys
+        | age::DecryptError::DecryptionFailed
+        | age::DecryptError::KeyDecryptionFailed => Error::WrongPassphrase,
+        other => Error::Damaged { reason: other.to_string() },
+    })?;
+    let mut text = zeroize::Zeroizing::new(Vec::new());
+    let read = reader.take(LIMIT).read_to_end(&mut text);
+    read.map_err(|error| Error::Damaged { reason: error.to_string() })?;
+    let text = std::str::from_utf8(&text).map_err(|_| Error::Damaged { reason: "holds no text".to_owned() })?;
+    Ok(Secret::new(text.to_owned()))
+}
+
 fn open_error(error: age::DecryptError) -> Error {
     match error {
         age::DecryptError::NoMatchingKeys => Error::WrongIdentity,
@@ -207,6 +241,22 @@ mod tests {
         let armored = seal_text(&Secret::new("key".to_owned()), &[identity.recipient().clone()]);
         assert!(armored.starts_with("-----BEGIN AGE ENCRYPTED FILE-----"));
         assert_eq!(open_text(&armored, &[identity]).expect("open").reveal(), "key");
+    }
+
+    #[test]
+    fn a_protected_text_opens_with_its_passphrase_only() {
+        let mut recipient = age::scrypt::Recipient::new("correct horse".to_owned().into());
+        recipient.set_work_factor(4);
+        let sealed = age::encrypt(&recipient, b"AGE-SECRET-KEY-1\n").expect("seal");
+        let armored = age::encrypt_and_armor(&recipient, b"AGE-SECRET-KEY-1\n").expect("seal");
+        let open = |bytes: &[u8], passphrase: &str| open_protected(bytes, &Secret::new(passphrase.to_owned()));
+        for bytes in [sealed.as_slice(), armored.as_bytes()] {
+            assert!(is_protected(bytes));
+            assert_eq!(open(bytes, "correct horse").expect("open").reveal(), "AGE-SECRET-KEY-1");
+            assert!(matches!(open(bytes, "wrong horse"), Err(Error::WrongPassphrase)));
+            assert!(open(&bytes[..bytes.len() / 2], "correct horse").is_err());
+        }
+        assert!(!is_protected(b"AGE-SECRET-KEY-1"));
     }
 
     #[test]

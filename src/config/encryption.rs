@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
+use crate::base::cpu;
 use crate::base::secret::Secret;
 use crate::codec::seal;
 use crate::config::Config;
@@ -20,6 +21,10 @@ pub struct Encryption {
     pub recipients: Vec<seal::Recipient>,
     /// An age identity file; only where restores run.
     pub identity: Option<SecretReference>,
+    /// The passphrase of that file, where it is protected by one.
+    pub identity_passphrase: Option<SecretReference>,
+    /// Asks a person for the passphrase where none is configured; no configuration sets it.
+    pub ask: Option<fn() -> Option<Secret>>,
 }
 
 impl Encryption {
@@ -27,8 +32,11 @@ impl Encryption {
         let section = top.required_section("encryption")?;
         let recipients = read_recipients(&section);
         let identity: Option<KeyReference> = section.optional("identity");
+        let passphrase: Option<KeyReference> = section.optional("identity_passphrase");
         section.finish();
-        Some(Self { recipients, identity: identity.map(|KeyReference(reference)| reference) })
+        let reference = |key: KeyReference| key.0;
+        let (identity, identity_passphrase) = (identity.map(reference), passphrase.map(reference));
+        Some(Self { recipients, identity, identity_passphrase, ask: None })
     }
 }
 
@@ -38,7 +46,7 @@ impl Config {
         let name = "encryption.identity";
         let not_configured = || Error::KeyNotConfigured { file: self.file.clone(), name };
         let reference = self.encryption.identity.as_ref().ok_or_else(not_configured)?;
-        let secret = reference.read(environment).await?;
+        let secret = self.open_identity_file(reference, environment).await?;
         let lines = secret.reveal().lines().map(str::trim).enumerate();
         let mut identities = Vec::new();
         for (index, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
@@ -51,6 +59,30 @@ impl Config {
             false => Ok(identities),
             true => Err(reference.failed("holds no age identity (AGE-SECRET-KEY-1…)", None)),
         }
+    }
+}
+
+impl Config {
+    /// The text of the identity file, opened with its passphrase where it has one.
+    async fn open_identity_file(
+        &self,
+        reference: &SecretReference,
+        environment: &Environment,
+    ) -> Result<Secret, Error> {
+        let bytes = reference.read_raw(environment).await?;
+        if !seal::is_protected(&bytes) {
+            return reference.text(&bytes);
+        }
+        let passphrase = match (&self.encryption.identity_passphrase, self.encryption.ask) {
+            (Some(passphrase), _) => Some(passphrase.read(environment).await?),
+            (None, Some(ask)) => ask(),
+            (None, None) => None,
+        };
+        let missing = "is protected by a passphrase: set encryption.identity_passphrase, or run this on a terminal";
+        let passphrase = passphrase.ok_or_else(|| reference.failed(missing, None))?;
+        // A second of work, and much memory, by design.
+        let opened = cpu::run(move || seal::open_protected(&bytes, &passphrase)).await;
+        opened.map_err(|error| reference.failed(&format!("cannot be opened: {error}"), None))
     }
 }
 
@@ -75,7 +107,8 @@ fn read_recipients(section: &Section<'_>) -> Vec<seal::Recipient> {
     recipients.into_iter().map(|Recipient(recipient)| recipient).collect()
 }
 
-struct Recipient(seal::Recipient);
+/// An age recipient, as keygen prints it.
+pub(super) struct Recipient(pub(super) seal::Recipient);
 
 impl Value for Recipient {
     fn read(node: &Node<'_>) -> Result<Self, Wrong> {

@@ -97,7 +97,8 @@ impl Config {
         }
         let repositories = std::iter::once(&self.repository).chain(self.copies.iter().map(|copy| &copy.repository));
         let logins = repositories.filter_map(access).flat_map(S3Access::references);
-        let keys = self.repository.key.iter().chain(&self.encryption.identity);
+        let keys =
+            self.repository.key.iter().chain(&self.encryption.identity).chain(&self.encryption.identity_passphrase);
         logins.chain(keys).chain(self.servers.iter().filter_map(|server| server.password.as_ref())).collect()
     }
 

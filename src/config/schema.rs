@@ -149,6 +149,8 @@ struct Encryption {
     recipients: Vec<String>,
     /// An age identity file; only where restores run.
     identity: Option<Secret>,
+    /// The passphrase of the identity file, where it has one (age -p); else a person is asked on a terminal.
+    identity_passphrase: Option<Secret>,
 }
 
 /// A database server and how to log in to it.
@@ -206,6 +208,8 @@ struct Tenants {
     server: String,
     /// How they are found; read anew by every run.
     discover: Discover,
+    /// Recipients of tenants' own: new keys of their vaults are sealed to them too.
+    recipients: Option<std::collections::BTreeMap<String, String>>,
 }
 
 #[derive(JsonSchema)]

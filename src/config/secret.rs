@@ -69,11 +69,18 @@ impl SecretReference {
 
     /// Reads the secret; every call reads it anew.
     pub async fn read(&self, environment: &Environment) -> Result<Secret, Error> {
-        let Ok(bytes) = tokio::time::timeout(READ_TIME, self.read_bytes(environment)).await else {
-            return Err(self.failed(&format!("took longer than {}", print_duration(READ_TIME)), None));
-        };
-        let bytes = bytes?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| self.failed("does not hold UTF-8 text", None))?;
+        self.text(&self.read_raw(environment).await?)
+    }
+
+    /// Reads its bytes, which need not be text.
+    pub(super) async fn read_raw(&self, environment: &Environment) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let read = tokio::time::timeout(READ_TIME, self.read_bytes(environment)).await;
+        read.unwrap_or_else(|_| Err(self.failed(&format!("took longer than {}", print_duration(READ_TIME)), None)))
+    }
+
+    /// Its bytes as text, without one trailing line end.
+    pub(super) fn text(&self, bytes: &[u8]) -> Result<Secret, Error> {
+        let text = std::str::from_utf8(bytes).map_err(|_| self.failed("does not hold UTF-8 text", None))?;
         let secret = Secret::new(text.to_owned());
         if secret.reveal().is_empty() {
             return Err(self.failed("is empty", None));

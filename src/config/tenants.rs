@@ -1,9 +1,18 @@
 //! `[central]` and `[tenants]`: the databases that are protected, and how tenants are found.
 
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use toml::de::DeValue;
+
+use crate::base::ids::{TargetId, TargetKind, TargetName};
+use crate::codec::seal;
+use crate::config::Config;
+use crate::config::encryption::Recipient;
 use crate::config::nearest::nearest;
 use crate::config::reader::Section;
 use crate::config::server::Named;
-use crate::config::values::{Node, Value, Wrong, one_of, quoted, text};
+use crate::config::values::{Node, Value, Wrong, one_of, quoted, text, wrong_type};
 
 const KINDS: [&str; 4] = ["preset", "query", "pattern", "list"];
 const EXPECTED: &str = "{ preset = \"stancl\" }, { query = \"…\" }, { pattern = \"…\" } or { list = [\"…\"] }";
@@ -24,6 +33,8 @@ pub struct Tenants {
     pub server: String,
     /// How they are found.
     pub discover: Discover,
+    /// Recipients of tenants' own, beside the recovery recipients.
+    pub recipients: BTreeMap<TargetName, seal::Recipient>,
 }
 
 /// How tenants are found.
@@ -75,8 +86,47 @@ impl Tenants {
             let wrong = Wrong::new("this asks the central database, and there is no [central]", "a section [central]");
             section.complain("discover", wrong);
         }
+        let recipients =
+            section.optional::<OwnRecipients>("recipients").map_or_else(BTreeMap::new, |OwnRecipients(own)| own);
         section.finish();
-        Some(Self { server: server?, discover: discover? })
+        Some(Self { server: server?, discover: discover?, recipients })
+    }
+}
+
+impl Config {
+    /// The recipient of this target's own, where it has one.
+    pub fn own_recipient(&self, target: &TargetId) -> Option<&seal::Recipient> {
+        let tenants = self.tenants.as_ref().filter(|_| target.kind == TargetKind::Tenant);
+        tenants.and_then(|tenants| tenants.recipients.get(&target.name))
+    }
+}
+
+/// `[tenants.recipients]`: names of tenants with an age recipient each.
+struct OwnRecipients(BTreeMap<TargetName, seal::Recipient>);
+
+impl Value for OwnRecipients {
+    fn read(node: &Node<'_>) -> Result<Self, Wrong> {
+        const EXPECTED: &str = "a table of tenants and their recipients: acme = \"age1…\"";
+        let DeValue::Table(table) = node.value.get_ref() else { return Err(wrong_type(node, EXPECTED)) };
+        let mut own = BTreeMap::new();
+        for (key, value) in table.iter() {
+            let name = key.get_ref().as_ref();
+            let wrong = |_| Wrong {
+                span: Some(key.span()),
+                ..Wrong::new(format!("{name:?} is no name of a tenant"), EXPECTED)
+            };
+            let tenant = TargetName::new(name).map_err(wrong)?;
+            let path = format!("{}.{name}", node.path);
+            let read = Recipient::read(&Node { value, path: &path, ..*node });
+            let Recipient(recipient) =
+                read.map_err(|wrong| Wrong { span: wrong.span.or(Some(value.span())), ..wrong })?;
+            own.insert(tenant, recipient);
+        }
+        Ok(Self(own))
+    }
+
+    fn show(&self) -> serde_json::Value {
+        json!(self.0.iter().map(|(name, own)| (name.to_string(), own.to_string())).collect::<BTreeMap<_, _>>())
     }
 }
 

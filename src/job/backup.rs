@@ -283,7 +283,8 @@ impl Run {
         self.watchdog.target_begins(&database.target, bytes);
         let locks = self.locks[&database.server.name].clone();
         let options = DumpOptions { lanes, locks, ..self.dump.clone() };
-        let vault = self.repository.vault(&database.target);
+        let own = self.context.config.own_recipient(&database.target).cloned();
+        let vault = self.repository.vault(&database.target).with_own_recipient(own);
         let (now, entropy) = (self.context.clock.now(), Arc::clone(&self.context.entropy));
         let writer = BackupWriter::begin(&vault, self.writer.clone(), now, entropy.as_ref()).await?;
         let session = open_dump(&database.server, &database.name, &options).await?;

@@ -64,7 +64,7 @@ impl Context {
         Ok(crate::store::open(options, Arc::clone(&self.entropy)).await?)
     }
 
-    async fn s3_options(&self, settings: &S3Settings) -> Result<S3Options, Error> {
+    pub(crate) async fn s3_options(&self, settings: &S3Settings) -> Result<S3Options, Error> {
         let mut options = S3Options::new(settings.bucket.clone(), settings.prefix.clone());
         options.endpoint = settings.endpoint.as_ref().map(|url| url.to_string().trim_end_matches('/').to_owned());
         options.region.clone_from(&settings.region);

@@ -10,6 +10,7 @@ pub(crate) mod damage;
 pub mod doctor;
 pub mod export;
 pub mod init;
+pub mod keys;
 pub mod list;
 pub mod restore;
 pub mod servers;

@@ -28,6 +28,7 @@ pub mod presence;
 pub mod prior;
 pub mod reader;
 pub mod reports;
+pub mod reseal;
 pub mod verify;
 
 pub mod signed;

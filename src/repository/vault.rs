@@ -105,17 +105,19 @@ pub struct Vault {
     repository: Repository,
     target: TargetId,
     keys: Option<VaultKeys>,
+    /// To whom new epochs are sealed beside the recovery recipients.
+    own: Option<Recipient>,
 }
 
 /// `keys/<epoch>.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct EpochDocument {
-    format: u32,
-    vault: TargetId,
-    epoch: EpochId,
-    recipient: String,
-    sealed_to: Vec<String>,
-    sealed: String,
+pub(crate) struct EpochDocument {
+    pub(crate) format: u32,
+    pub(crate) vault: TargetId,
+    pub(crate) epoch: EpochId,
+    pub(crate) recipient: String,
+    pub(crate) sealed_to: Vec<String>,
+    pub(crate) sealed: String,
 }
 
 /// An epoch for writing: its public half.
@@ -150,11 +152,23 @@ pub struct ReadMarker {
 impl Repository {
     /// The vault of `target`, whether anything is in it yet or not.
     pub fn vault(&self, target: &TargetId) -> Vault {
-        Vault { repository: self.clone(), target: target.clone(), keys: self.vault_keys(target) }
+        Vault { repository: self.clone(), target: target.clone(), keys: self.vault_keys(target), own: None }
     }
 }
 
 impl Vault {
+    /// The same vault with a recipient of the target's own: its new epochs open for it too, and never for it alone.
+    pub fn with_own_recipient(self, own: Option<Recipient>) -> Self {
+        Self { own, ..self }
+    }
+
+    /// The recovery recipients and the target's own, each once.
+    pub(crate) fn all_recipients(&self, recovery: &[Recipient]) -> Vec<Recipient> {
+        let mut all = recovery.to_vec();
+        all.extend(self.own.iter().filter(|own| !recovery.contains(own)).cloned());
+        all
+    }
+
     /// Whose vault it is.
     pub fn target(&self) -> &TargetId {
         &self.target
@@ -237,7 +251,7 @@ impl Vault {
         })
     }
 
-    async fn epoch_document(&self, epoch: EpochId, revision: u32) -> Result<EpochDocument, Error> {
+    pub(crate) async fn epoch_document(&self, epoch: EpochId, revision: u32) -> Result<EpochDocument, Error> {
         let key = VaultObject::Epoch(epoch, revision).key(&self.target);
         let document: EpochDocument = self.read_signed(&self.get(&key).await?, &key)?;
         if document.epoch != epoch || document.vault != self.target || document.format != FORMAT {
@@ -310,7 +324,7 @@ impl Vault {
         Ok(None)
     }
 
-    /// Begins a new epoch: a fresh key pair, whose secret is sealed to `recovery`.
+    /// Begins a new epoch: a fresh key pair, whose secret is sealed to `recovery` and to the target's own recipient.
     pub async fn begin_epoch(
         &self,
         recovery: &[Recipient],
@@ -325,14 +339,15 @@ impl Vault {
         entropy.fill(secret.as_mut());
         let identity = Identity::from_bytes(&secret);
         let id = EpochId::new(now, entropy.tail());
-        let sealed_to: Vec<String> = recovery.iter().map(Recipient::to_string).collect();
+        let recipients = self.all_recipients(recovery);
+        let sealed_to: Vec<String> = recipients.iter().map(Recipient::to_string).collect();
         let document = EpochDocument {
             format: FORMAT,
             vault: self.target.clone(),
             epoch: id,
             recipient: identity.recipient().to_string(),
             sealed_to: sealed_to.clone(),
-            sealed: seal::seal_text(&identity.to_secret(), recovery),
+            sealed: seal::seal_text(&identity.to_secret(), &recipients),
         };
         let key = VaultObject::Epoch(id, 1).key(&self.target);
         let body = Bytes::from(signed::write(&document, &key, &keys.mac));

@@ -19,6 +19,7 @@ fn every_command_line_of_the_contract_is_accepted() {
         "init",
         "doctor",
         "doctor --json",
+        "doctor --store --json",
         "config check",
         "config show --json",
         "config schema",
@@ -40,6 +41,10 @@ fn every_command_line_of_the_contract_is_accepted() {
         "export --tenant acme --output -",
         "export --central --output central.sql",
         "export --tenant acme --backup BACKUP --output acme.sql",
+        "keys list",
+        "keys list --tenant acme --json",
+        "keys reseal --central",
+        "keys rotate --json",
         "copy --to second",
         "copy --to second --tenant acme --json",
         "--repository second list",
@@ -80,8 +85,10 @@ fn what_cannot_be_meant_is_refused() {
 #[test]
 fn the_help_of_every_verb_is_data_and_tells_the_exit_codes() {
     let sandbox = Sandbox::new();
-    let verbs =
-        ["", "keygen", "init", "doctor", "config", "backup", "list", "show", "restore", "verify", "export", "copy"];
+    let verbs = [
+        "", "keygen", "init", "doctor", "config", "backup", "list", "show", "restore", "verify", "export", "copy",
+        "keys",
+    ];
     for verb in verbs {
         let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let ended = sandbox.run(&arguments).expect(0);

@@ -2,6 +2,7 @@
 
 mod config;
 mod doctor;
+mod doctor_store;
 mod export;
 mod help;
 mod keygen;

@@ -6,6 +6,7 @@ mod disaster;
 mod failures;
 mod fleet;
 mod golden;
+mod keys;
 mod matrix;
 mod recovery;
 mod restore;

@@ -8,5 +8,6 @@ mod life;
 mod matrix;
 mod planted;
 mod promises;
+mod reseal;
 mod round_trip;
 mod support;

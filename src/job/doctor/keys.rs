@@ -152,7 +152,11 @@ async fn newest_epoch(vault: Vault) -> Result<(Option<Newest>, Vec<String>), rep
 /// Whether the vaults are sealed to those whom the configuration names.
 fn check_recipients(context: &Context, newest: &[Newest], checks: &mut Vec<Check>) {
     let configured: BTreeSet<String> = context.config.encryption.recipients.iter().map(ToString::to_string).collect();
-    let differs = |newest: &&Newest| newest.epoch.sealed_to.iter().cloned().collect::<BTreeSet<_>>() != configured;
+    let differs = |newest: &&Newest| {
+        let own = context.config.own_recipient(newest.vault.target()).map(ToString::to_string);
+        let wanted: BTreeSet<&String> = configured.iter().chain(&own).collect();
+        newest.epoch.sealed_to.iter().collect::<BTreeSet<_>>() != wanted
+    };
     let different: Vec<&Newest> = newest.iter().filter(differs).collect();
     let Some(example) = different.first() else {
         let message = format!(
@@ -171,8 +175,7 @@ fn check_recipients(context: &Context, newest: &[Newest], checks: &mut Vec<Check
         names[0],
         example.epoch.sealed_to.join(", ")
     );
-    let fix =
-        format!("recipients = {:?} in [encryption]; until then keep the identities of these", example.epoch.sealed_to);
+    let fix = "dbkeeper keys reseal, where the identity is; until then keep the identities of these";
     checks.push(Check::warn(Group::Keys, "recipients", message).with_fix(Some(fix)));
 }
 

@@ -7,10 +7,13 @@
 mod clock;
 mod keys;
 mod leftovers;
+mod promises;
 mod registry;
 mod servers;
 mod store;
 mod tenants;
+
+pub use promises::examine_store;
 
 use std::collections::BTreeMap;
 

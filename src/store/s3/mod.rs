@@ -16,6 +16,7 @@ mod options;
 mod refusal;
 mod unreachable;
 mod upload;
+mod wrong_checksum;
 
 use std::fmt;
 use std::sync::Arc;
