@@ -85,6 +85,9 @@ pub enum Verb {
     /// Verify what is stored.
     #[command(after_help = exit::HELP)]
     Verify(Verify),
+    /// Print which backups there are as one signed line, to keep elsewhere.
+    #[command(after_help = exit::HELP)]
+    Checkpoint(Checkpoint),
     /// Write a backup as plain SQL.
     #[command(after_help = exit::HELP)]
     Export(Export),
@@ -255,6 +258,9 @@ pub struct Restore {
     /// Restore though the repository key is lost, and say what could not be checked.
     #[arg(long)]
     pub without_repository_key: bool,
+    /// Compare with what `checkpoint` printed, and stop if a backup of the target was hidden or removed since.
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
     /// Print the report as one JSON document.
     #[arg(long)]
     pub json: bool,
@@ -272,9 +278,20 @@ pub struct Verify {
     /// Only this tenant.
     #[arg(long, value_name = "NAME", value_parser = TargetName::new)]
     pub tenant: Option<TargetName>,
+    /// Compare with what `checkpoint` printed: finds backups that were hidden, removed or rolled back.
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
     /// Print the report as one JSON document.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `checkpoint`.
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    /// Name every backup, not only the newest of each vault, and write the line to this file, which must not exist.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// `export`.

@@ -5,6 +5,7 @@
 
 pub mod arguments;
 mod backup;
+mod checkpoint;
 mod config;
 mod copy;
 mod doctor;
@@ -188,6 +189,7 @@ async fn run_verb(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Show(arguments) => list::show(&arguments, context).await,
         Verb::Restore(arguments) => restore::run(&arguments, context).await,
         Verb::Verify(arguments) => verify::run(&arguments, context).await,
+        Verb::Checkpoint(arguments) => checkpoint::run(&arguments, context).await,
         Verb::Export(arguments) => export::run(&arguments, context).await,
         Verb::Copy(arguments) => copy::run(&arguments, context).await,
         Verb::Keys(verb) => keys::run(&verb, context).await,

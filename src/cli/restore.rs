@@ -39,6 +39,7 @@ pub(super) async fn run(arguments: &Restore, context: &Context) -> Result<Exit, 
         schema_only: arguments.schema_only,
         no_swap: arguments.no_swap,
         without_repository_key: arguments.without_repository_key,
+        checkpoint: crate::cli::checkpoint::read(arguments.checkpoint.as_deref())?,
     };
     let job = job_context(context, config);
     let planned = context.signals.stop().run_until_cancelled(plan(&job, &request)).await;
@@ -78,6 +79,7 @@ fn page(plan: &Plan) -> String {
         if step.swaps {
             let _ = writeln!(text, "    a live database of that name is kept beside it as {database}__before_…");
         }
+        let _ = writeln!(text, "    {}", step.freshness.told());
         for warning in &step.warnings {
             let _ = writeln!(text, "    warning: {warning}");
         }

@@ -8,7 +8,7 @@ use crate::cli::arguments::Verify;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::{Context, job_context};
-use crate::job::verify::{Report, run as verify};
+use crate::job::verify::{Compared, Report, Request, run as verify};
 use crate::repository::verify::{Rung, VaultReport};
 
 /// Runs the verb. Damage is exit code 5.
@@ -19,8 +19,10 @@ pub(super) async fn run(arguments: &Verify, context: &Context) -> Result<Exit, F
         (false, false) => Rung::Presence,
     };
     let target = arguments.tenant.clone().map(|name| TargetId { kind: TargetKind::Tenant, name });
+    let checkpoint = crate::cli::checkpoint::read(arguments.checkpoint.as_deref())?;
+    let request = Request { target, rung, checkpoint };
     let job = job_context(context, context.config()?);
-    let report = context.signals.stop().run_until_cancelled(verify(&job, target.as_ref(), rung)).await;
+    let report = context.signals.stop().run_until_cancelled(verify(&job, &request)).await;
     let report = report.ok_or_else(Failure::stopped)??;
     job.progress.finish();
     if arguments.json {
@@ -50,10 +52,32 @@ fn page(report: &Report) -> String {
         let _ = writeln!(text, "damaged  {}: {}{tampering}", finding.key, finding.what);
         let _ = writeln!(text, "        no backup needs it: look at who could write there, and remove it");
     }
+    if let Some(compared) = &report.checkpoint {
+        alarms(compared, &mut text);
+    }
     for folder in &report.unknown_folders {
         let _ = writeln!(text, "unknown  {folder} is no vault of ours");
     }
     text
+}
+
+fn alarms(compared: &Compared, text: &mut String) {
+    let taken = compared.taken_at.format("%Y-%m-%d %H:%M UTC");
+    for alarm in &compared.alarms {
+        let _ = writeln!(text, "missing  {} {}: {}", alarm.target, alarm.backup, alarm.what);
+    }
+    let _ = match compared.alarms.len() {
+        0 => writeln!(
+            text,
+            "ok       nothing is missing that the checkpoint of {taken} saw ({} backups)",
+            compared.backups
+        ),
+        _ => writeln!(
+            text,
+            "        the checkpoint of {taken} saw them: look who could delete in the store, and at a copy of the repository; \
+             after an erasure take a new checkpoint"
+        ),
+    };
 }
 
 fn findings(vault: &VaultReport, text: &mut String) {
@@ -94,12 +118,14 @@ fn summary(report: &Report) -> String {
     let damaged = report.vaults.iter().filter(|vault| !vault.findings.is_empty()).count();
     let objects: u64 = report.vaults.iter().map(|vault| vault.objects_read).sum();
     let bytes: u64 = report.vaults.iter().map(|vault| vault.bytes_read).sum();
-    let next = match (damaged, report.rung) {
+    let missing = report.checkpoint.as_ref().map_or(0, |compared| compared.alarms.len());
+    let next = match (damaged + missing, report.rung) {
         (0, "presence") => "dbkeeper verify --read-packs reads and compares every byte that is stored",
         (0, "packs") => "dbkeeper verify --read-data decrypts and compares every chunk; it needs the identity",
         (0, _) => "dbkeeper restore --tenant NAME --no-swap proves a whole restore",
         _ => "dbkeeper backup --all now: what is damaged is stored again, and old backups stay as they are",
     };
     let read = ByteSize(bytes).approximate();
-    format!("verified: {vaults} vaults, {damaged} damaged; {objects} objects read, {read}\nnext: {next}")
+    let missing = if missing == 0 { String::new() } else { format!(", {missing} backups missing") };
+    format!("verified: {vaults} vaults, {damaged} damaged{missing}; {objects} objects read, {read}\nnext: {next}")
 }

@@ -4,14 +4,17 @@
 //! command line: it is handed a [`Context`](context::Context) and a request, and returns a report or an error.
 
 pub mod backup;
+pub mod checkpoint;
 pub mod context;
 pub mod copy;
 pub(crate) mod damage;
 pub mod doctor;
 pub mod export;
+pub mod freshness;
 pub mod init;
 pub mod keys;
 pub mod list;
+pub(crate) mod places;
 pub mod restore;
 pub mod servers;
 pub mod verify;
@@ -88,6 +91,16 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// A backup that a checkpoint saw is not there any more.
+    #[error("{target} is not as the checkpoint of {taken_at} saw it: {what}")]
+    Behind {
+        /// Whose backup.
+        target: TargetId,
+        /// When the checkpoint was taken.
+        taken_at: String,
+        /// What is missing.
+        what: String,
+    },
     /// Something else, in words.
     #[error("{what}")]
     Other {
@@ -114,6 +127,7 @@ impl Error {
             Self::Refused { .. } | Self::Unconfigured { .. } => Class::Usage,
             Self::Stopped => Class::Cancelled,
             Self::BadBackup { source, .. } => source.class(),
+            Self::Behind { .. } => Class::Tampered,
             Self::Other { class, .. } => *class,
         }
     }
@@ -132,6 +146,9 @@ impl Error {
             Self::Refused { hint, .. } | Self::BadBackup { hint, .. } => Some(hint.clone()),
             Self::NothingSelected { .. } => Some("run `dbkeeper doctor` to see what there is".to_owned()),
             Self::Unconfigured { .. } => Some("add it to dbkeeper.toml, or check the name".to_owned()),
+            Self::Behind { .. } => Some(
+                "look for the missing backup in a copy of the repository, or name a backup with --backup to restore it all the same".to_owned(),
+            ),
             Self::Stopped | Self::Other { .. } => None,
         }
     }

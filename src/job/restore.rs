@@ -16,9 +16,12 @@ use crate::base::ids::{BackupId, RunId, TargetId, TargetKind};
 use crate::codec::seal::Identity;
 use crate::engine::Description;
 use crate::engine::postgres::restore::{Mode, Owner, RestoreOptions, RoleHandling, open_restore};
-use crate::fleet::{Database, FindingKind};
+use crate::fleet::FindingKind;
 use crate::job::damage::{self, explain};
-use crate::job::{Context, Error, chain};
+use crate::job::freshness::{self, Freshness, freshness};
+use crate::job::places::{owned_by_another, refuse_shared_places};
+use crate::job::{Context, Error, chain, checkpoint};
+use crate::repository::checkpoint::Checkpoint;
 use crate::repository::reader::{BackupReader, Found, Wanted};
 use crate::repository::vault::{Listing, Vault};
 use crate::repository::{self, Repository};
@@ -49,6 +52,8 @@ pub struct Request {
     pub no_swap: bool,
     /// The repository key is lost.
     pub without_repository_key: bool,
+    /// The text of a checkpoint, to compare with.
+    pub checkpoint: Option<String>,
 }
 
 impl Request {
@@ -79,6 +84,8 @@ pub struct Step {
     pub swaps: bool,
     /// False where authenticity could not be checked.
     pub verified: bool,
+    /// How fresh the target's backups are.
+    pub freshness: Freshness,
     /// What the operator should know before saying yes.
     pub warnings: Vec<String>,
     #[serde(skip)]
@@ -118,7 +125,19 @@ pub struct Impossible {
     /// What to type next, where that is known.
     pub hint: Option<String>,
     #[serde(skip)]
-    class: Class,
+    pub(super) class: Class,
+}
+
+impl Impossible {
+    fn new(target: TargetId, error: &Error) -> Self {
+        Self { target, reason: chain(error), hint: error.hint(), class: error.class() }
+    }
+}
+
+/// The targets that a checkpoint saw and that have no vault any more.
+fn lost(checkpoint: &Checkpoint, known: &[TargetId]) -> Vec<Impossible> {
+    let targets = checkpoint::without_vault(checkpoint, known).into_iter();
+    targets.filter_map(|target| Some(Impossible::new(target.clone(), &freshness::gone(checkpoint, &target)?))).collect()
 }
 
 /// Where a target's database is or was.
@@ -137,6 +156,7 @@ struct Planner<'a> {
     discovery: Result<crate::fleet::Discovery, String>,
     run: RunId,
     budget: ByteBudget,
+    checkpoint: Option<Checkpoint>,
 }
 
 /// Plans what `request` asks for. Nothing is changed.
@@ -150,13 +170,13 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
             let (mut targets, _) = planner.repository.vaults().await?;
             // The central database last: until it is swapped, the application sees no tenant that is not there yet.
             targets.sort_by_key(|target| (target.kind == TargetKind::Central, target.clone()));
+            plan.impossible = planner.checkpoint.iter().flat_map(|seen| lost(seen, &targets)).collect();
             for target in targets {
                 match Box::pin(planner.step(&target)).await {
                     Ok(step) => plan.steps.push(step),
                     Err(error) => {
                         let nothing = target.kind == TargetKind::Volume || error.class() == Class::Empty;
-                        let (reason, hint, class) = (chain(&error), error.hint(), error.class());
-                        let impossible = Impossible { target, reason, hint, class };
+                        let impossible = Impossible::new(target, &error);
                         match nothing {
                             // A vault whose first backup never ended, or of a tenant that came later; a volume.
                             true => plan.without_backup.push(impossible),
@@ -174,36 +194,6 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
     Ok(plan)
 }
 
-/// Of several targets that would become one database, none is restored: the last one would hide the others.
-fn refuse_shared_places(plan: &mut Plan) {
-    let place = |step: &Step| (step.server.clone(), step.database.clone());
-    let mut takers: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for step in &plan.steps {
-        *takers.entry(place(step)).or_default() += 1;
-    }
-    for step in std::mem::take(&mut plan.steps) {
-        let Step { database, server, .. } = &step;
-        if takers[&place(&step)] == 1 {
-            plan.steps.push(step);
-        } else {
-            let reason = format!("another target would be restored as database {database:?} on server {server:?} too");
-            let hint = Some("restore one of them elsewhere, with --as NAME".to_owned());
-            plan.impossible.push(Impossible { target: step.target, reason, hint, class: Class::Usage });
-        }
-    }
-}
-
-/// Whose database a place is by the registry, if it is not this target's.
-fn owned_by_another<'a>(found: &'a [Database], target: &TargetId, place: (&Server, &str)) -> Option<&'a TargetId> {
-    let (server, name) = place;
-    let is_it = |database: &&Database| {
-        let its = &database.server;
-        database.name == name && (its.host.as_str(), its.port) == (server.host.as_str(), server.port)
-    };
-    let mut owners = found.iter().filter(is_it).map(|database| &database.target);
-    owners.find(|owner| *owner != target)
-}
-
 impl<'a> Planner<'a> {
     async fn open(context: &'a Context, request: &'a Request) -> Result<Self, Error> {
         let repository = match request.without_repository_key {
@@ -217,7 +207,9 @@ impl<'a> Planner<'a> {
             Err(error) => Err(chain(&error)),
         };
         let budget = ByteBudget::new(context.config.limits.pipeline_bytes() / 2);
-        Ok(Self { context, request, repository, servers, identities, discovery, run: context.new_run(), budget })
+        let checkpoint = request.checkpoint.as_deref().map(|text| checkpoint::read(text, &repository)).transpose()?;
+        let run = context.new_run();
+        Ok(Self { context, request, repository, servers, identities, discovery, run, budget, checkpoint })
     }
 
     async fn step(&self, target: &TargetId) -> Result<Step, Error> {
@@ -227,8 +219,10 @@ impl<'a> Planner<'a> {
         }
         let vault = self.repository.vault(target);
         let listing = vault.list().await?;
-        let Found { id, passed_over } = self.request.wanted.find(&vault, &listing).await?;
-        let newest = listing.newest();
+        let (wanted, checkpoint) = (&self.request.wanted, self.checkpoint.as_ref());
+        let Found { id, passed_over } = freshness::find(wanted, &vault, &listing, checkpoint).await?;
+        let now = self.run.started_at();
+        let freshness = freshness(&vault, &listing, (wanted, id), checkpoint, now).await?;
         let reader = match self.backup(&vault, listing, id).await {
             Ok(reader) => reader,
             Err(error) => return Err(explain(&vault, id, &self.identities, ("restore", error.into())).await),
@@ -243,7 +237,8 @@ impl<'a> Planner<'a> {
         let mut warnings = place.warnings;
         warnings.extend(damage::missing(&reader));
         warnings.extend(passed_over.iter().cloned());
-        if newest.is_some_and(|newest| newest != id) && passed_over.is_empty() {
+        warnings.extend(freshness.alarms.iter().map(|alarm| format!("backup {}: {}", alarm.backup, alarm.what)));
+        if freshness.newest != id {
             warnings.push("this is not the newest backup".to_owned());
         }
         if self.run.started_at() < id.created_at() {
@@ -265,6 +260,7 @@ impl<'a> Planner<'a> {
             database: place.database.clone(),
             swaps: mode == Mode::Swap,
             verified: reader.marker().verified,
+            freshness,
             warnings,
             options: self.options(place.database, mode, &place.server),
             destination: place.server,
@@ -432,13 +428,13 @@ async fn one(context: &Context, step: Step) -> TargetReport {
     let (rows, bytes) = (step.rows, step.bytes);
     context.monitor.target_begins(&target, bytes);
     let (vault, identities) = (step.vault.clone(), Arc::clone(&step.identities));
-    let passed_over = step.passed_over.clone();
+    let (passed_over, fresh) = (step.passed_over.clone(), step.freshness.told());
     let done = Box::pin(work(context, step)).await;
     let mut report = match done {
         Ok(published) => {
             let mut notes = vec![format!("restored as database {:?}", published.name)];
             notes.extend(published.former.map(|former| format!("the former database is kept as {former:?}")));
-            notes.extend(published.notes.into_iter().chain(passed_over));
+            notes.extend(published.notes.into_iter().chain(passed_over).chain([fresh]));
             TargetReport { rows, read_bytes: bytes, notes, ..TargetReport::new(target.clone(), TargetResult::Ok, None) }
         }
         Err(error) => {
@@ -460,41 +456,4 @@ async fn work(context: &Context, step: Step) -> Result<crate::engine::Published,
     let session = context.stop.run_until_cancelled(opening).await.ok_or(Error::Stopped)??;
     let told = (context.monitor.as_ref(), &context.stop);
     Ok(restore::restore(&step.target, &step.reader, Box::new(session), told).await?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sql::{Family, SslMode};
-
-    fn server(host: &str) -> Server {
-        Server {
-            name: host.to_owned(),
-            family: Family::Postgres,
-            host: host.to_owned(),
-            port: 5432,
-            user: "backup".to_owned(),
-            password: None,
-            password_file: None,
-            maintenance_database: "postgres".to_owned(),
-            ssl_mode: SslMode::Disable,
-            ssl_root_cert: None,
-            connections: 2,
-            client_bin: None,
-        }
-    }
-
-    #[test]
-    fn the_database_that_another_tenant_has_now_is_not_the_place_of_an_old_backup() {
-        let tenant = |name: &str| TargetId::tenant(name).expect("a name");
-        let here = Arc::new(server("here"));
-        let found = [Database { target: tenant("new"), server: Arc::clone(&here), name: "tenant_1".to_owned() }];
-        let owner = |target: &str, (server, name): (&Server, &str)| {
-            owned_by_another(&found, &tenant(target), (server, name)).map(ToString::to_string)
-        };
-        assert_eq!(owner("old", (&here, "tenant_1")).as_deref(), Some("tenant new"));
-        assert_eq!(owner("new", (&here, "tenant_1")), None);
-        assert_eq!(owner("old", (&here, "tenant_2")), None);
-        assert_eq!(owner("old", (&server("elsewhere"), "tenant_1")), None);
-    }
 }

@@ -27,6 +27,11 @@ pub fn repository_mac(repository_key: &[u8; 32], id: RepositoryId) -> MacKey {
     MacKey::new(&derive(repository_key, &id.0, "dbkeeper/1/mac/"))
 }
 
+/// The key that signs checkpoints: documents that lie outside of the repository.
+pub fn checkpoint_mac(repository_key: &[u8; 32], id: RepositoryId) -> MacKey {
+    MacKey::new(&derive(repository_key, &id.0, "dbkeeper/1/checkpoint/"))
+}
+
 /// The keys of one vault.
 #[derive(Clone, Debug)]
 pub struct VaultKeys {

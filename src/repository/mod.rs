@@ -15,6 +15,7 @@ use crate::repository::keys::{RepositoryId, VaultKeys};
 use crate::store::{self, ObjectKey, ObjectStore};
 
 pub(crate) mod ancestors;
+pub mod checkpoint;
 pub mod copy;
 pub mod expiry;
 pub mod index;
@@ -146,6 +147,11 @@ impl Repository {
     /// The key that signs the repository's own documents.
     pub fn mac(&self) -> Option<MacKey> {
         self.key.as_ref().map(|key| keys::repository_mac(key, self.id))
+    }
+
+    /// The key that signs checkpoints, which lie elsewhere.
+    pub fn checkpoint_mac(&self) -> Option<MacKey> {
+        self.key.as_ref().map(|key| keys::checkpoint_mac(key, self.id))
     }
 
     /// Every target that has a vault, in order. Folders that no target's name prints are returned apart.

@@ -15,6 +15,7 @@ use crate::codec::digest::{RowHasher, RowSum, sha256};
 use crate::codec::pack::Entry;
 use crate::codec::seal::Identity;
 use crate::repository::Error;
+use crate::repository::checkpoint::Present;
 use crate::repository::layout::VaultObject;
 use crate::repository::manifest::{Manifest, Part};
 use crate::repository::marker::{Marker, ObjectFacts};
@@ -71,6 +72,9 @@ pub struct VaultReport {
     pub unfinished: usize,
     /// Objects that this version does not know.
     pub unknown_objects: Vec<String>,
+    /// The backups whose markers verify.
+    #[serde(skip)]
+    pub genuine: Vec<Present>,
 }
 
 /// A chunk that was decoded, and what it adds to a part: as rows, or as a block.
@@ -116,6 +120,7 @@ pub async fn verify(vault: &Vault, rung: Rung, identities: &[Identity]) -> Resul
         unreferenced_packs: 0,
         unfinished: listing.uncommitted.len(),
         unknown_objects: listing.strangers.iter().map(ToString::to_string).collect(),
+        genuine: Vec::new(),
     };
     let (needed, segments, epochs, tables) = Default::default();
     let mut verification = Verification { vault, listing, identities, report, needed, segments, epochs, tables };
@@ -167,6 +172,8 @@ impl Verification<'_> {
             self.report.objects_read += 1;
             match self.vault.marker(id).await {
                 Ok(read) => {
+                    let (sha256, parent) = (Some(read.sha256), read.marker.parent);
+                    self.report.genuine.push(Present { id, sha256, parent });
                     self.check_marker(&read.marker);
                     if rung >= Rung::Packs {
                         self.check_documents(&read.marker).await?;

@@ -38,6 +38,10 @@ fn every_command_line_of_the_contract_is_accepted() {
         "restore --tenant acme --no-swap --without-repository-key --json",
         "verify",
         "verify --read-packs --read-data --tenant acme --json",
+        "verify --checkpoint seen.txt",
+        "checkpoint",
+        "checkpoint --output seen.txt",
+        "restore --tenant acme --checkpoint seen.txt",
         "export --tenant acme --output -",
         "export --central --output central.sql",
         "export --tenant acme --backup BACKUP --output acme.sql",
@@ -86,8 +90,20 @@ fn what_cannot_be_meant_is_refused() {
 fn the_help_of_every_verb_is_data_and_tells_the_exit_codes() {
     let sandbox = Sandbox::new();
     let verbs = [
-        "", "keygen", "init", "doctor", "config", "backup", "list", "show", "restore", "verify", "export", "copy",
+        "",
+        "keygen",
+        "init",
+        "doctor",
+        "config",
+        "backup",
+        "list",
+        "show",
+        "restore",
+        "verify",
+        "export",
+        "copy",
         "keys",
+        "checkpoint",
     ];
     for verb in verbs {
         let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();

@@ -1,5 +1,6 @@
 //! The whole pipe: the real program, a real PostgreSQL and a real folder or S3 server, from `keygen` to what a restore left.
 
+mod checkpoint;
 mod copy;
 mod damage;
 mod disaster;

@@ -1,5 +1,6 @@
 //! The stored format over a store in memory: round trips, deduplication, expiry, damage, crashes.
 
+mod checkpoint;
 mod copy;
 mod crash;
 mod damage;

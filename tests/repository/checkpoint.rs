@@ -1,0 +1,60 @@
+//! The line of a checkpoint: it comes back as it was printed, no changed one is accepted, and 5,000 vaults fit.
+
+use chrono::TimeDelta;
+use dbkeeper::base::clock::{Clock, SeededEntropy};
+use dbkeeper::base::ids::{BackupId, RetentionClass, TargetId};
+use dbkeeper::codec::digest::sha256;
+use dbkeeper::repository::Repository;
+use dbkeeper::repository::checkpoint::{BadCheckpoint, Checkpoint};
+
+use crate::repository::support::World;
+
+fn of_many(world: &World, vaults: u32) -> Checkpoint {
+    let mut checkpoint = Checkpoint::new(&world.repository, world.clock.now(), false);
+    for number in 0..vaults {
+        let target = TargetId::tenant(&format!("tenant-{number}")).expect("a name");
+        let time = world.clock.now() + TimeDelta::seconds(i64::from(number));
+        let tail = sha256(&number.to_le_bytes());
+        let tail = [tail.0[0], tail.0[1], tail.0[2], tail.0[3]];
+        let id = BackupId::new(time, RetentionClass::Daily, 336, tail);
+        checkpoint.add(&target, id, &sha256(id.to_string().as_bytes()));
+    }
+    checkpoint
+}
+
+#[tokio::test]
+async fn five_thousand_vaults_are_one_line_that_comes_back_as_it_was() {
+    let world = World::new().await;
+    let checkpoint = of_many(&world, 5_000);
+    let line = checkpoint.print(&world.repository.checkpoint_mac().expect("a key"));
+    assert!(!line.contains('\n') && line.len() < 5_000 * 64, "{} bytes", line.len());
+    let back = Checkpoint::parse(&format!("{line}\n"), &world.repository).expect("ours");
+    assert_eq!(back, checkpoint);
+    assert_eq!((back.count(), back.targets().count()), (5_000, 5_000));
+}
+
+#[tokio::test]
+async fn a_changed_or_foreign_line_is_never_accepted() {
+    let world = World::new().await;
+    let line = of_many(&world, 3).print(&world.repository.checkpoint_mac().expect("a key"));
+    for at in 0..line.len() {
+        assert!(Checkpoint::parse(&line[..at], &world.repository).is_err(), "cut at {at}");
+        let mut changed = line.clone().into_bytes();
+        changed[at] = if changed[at] == b'1' { b'2' } else { b'1' };
+        let changed = String::from_utf8(changed).expect("ASCII");
+        assert!(Checkpoint::parse(&changed, &world.repository).is_err(), "changed at {at}");
+    }
+    for wrong in ["", "\n", ":", "dbkeeper-checkpoint-1", "dbkeeper-checkpoint-1::", "hello"] {
+        assert!(matches!(Checkpoint::parse(wrong, &world.repository), Err(BadCheckpoint::Shape(_))), "{wrong:?}");
+    }
+    let other = {
+        let clock = std::sync::Arc::clone(&world.clock);
+        let store = std::sync::Arc::new(dbkeeper::store::memory::MemoryStore::new(clock));
+        let entropy = SeededEntropy::new(99);
+        Repository::create(store, &[43; 32], world.clock.now(), &entropy).await.expect("create")
+    };
+    assert!(matches!(Checkpoint::parse(&line, &other), Err(BadCheckpoint::OtherRepository)));
+    // Without the key the line is read, and the caller says that nobody could check it.
+    let keyless = Repository::open_without_key(std::sync::Arc::clone(&world.store)).await.expect("open");
+    assert_eq!(Checkpoint::parse(&line, &keyless).expect("readable").count(), 3);
+}
