@@ -97,6 +97,44 @@ pub fn print_duration(duration: Duration) -> String {
     text
 }
 
+/// A part of many: more than nothing, at most all. `5%`, `0.5%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// In hundredths of a percent, 1 to 10,000.
+    hundredths: u32,
+}
+
+const SHARE_EXPECTED: &str = "a share such as 5% or 0.5%, at least 0.01% and at most 100%";
+
+impl Share {
+    /// All of it.
+    pub const ALL: Self = Self { hundredths: 10_000 };
+
+    /// How many of `count`: at least one where there is any.
+    pub fn of(self, count: usize) -> usize {
+        let wide = count as u128 * u128::from(self.hundredths);
+        usize::try_from(wide.div_ceil(10_000)).unwrap_or(count)
+    }
+}
+
+impl FromStr for Share {
+    type Err = BadUnit;
+
+    fn from_str(text: &str) -> Result<Self, BadUnit> {
+        let bad = || BadUnit { text: text.to_owned(), expected: SHARE_EXPECTED };
+        let number = text.strip_suffix('%').ok_or_else(bad)?;
+        let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(part) || part.len() > 2 {
+            return Err(bad());
+        }
+        let whole: u32 = whole.parse().map_err(|_| bad())?;
+        let part: u32 = format!("{part:0<2}").parse().map_err(|_| bad())?;
+        let hundredths = whole.checked_mul(100).and_then(|sum| sum.checked_add(part)).ok_or_else(bad)?;
+        if (1..=10_000).contains(&hundredths) { Ok(Self { hundredths }) } else { Err(bad()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +160,20 @@ mod tests {
         assert_eq!(seconds("0s"), Some(0));
         for wrong in ["", "7", "d", "12h1d", "1h1h", "-1s", "1.5h", "1d 2h", "99999999999999999999s", "1é"] {
             assert_eq!(seconds(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_of_anything_is_never_nothing() {
+        let of = |text: &str, count| text.parse::<Share>().ok().map(|share| share.of(count));
+        assert_eq!(of("5%", 100), Some(5));
+        assert_eq!(of("5%", 1), Some(1));
+        assert_eq!(of("0.01%", 3), Some(1));
+        assert_eq!(of("33.5%", 1000), Some(335));
+        assert_eq!(of("100%", usize::MAX), Some(usize::MAX));
+        assert_eq!(of("5%", 0), Some(0));
+        for wrong in ["", "5", "%", "0%", "101%", "-5%", "5.%", ".5%", "0.001%", "5 %", "99999999999%"] {
+            assert_eq!(of(wrong, 1), None, "{wrong:?}");
         }
     }
 }

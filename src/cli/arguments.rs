@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::ids::{BackupId, BadId, TargetId, TargetKind, TargetName};
-use crate::base::units::parse_duration;
+use crate::base::units::{Share, parse_duration};
 use crate::cli::exit;
 use crate::cli::values::{Destination, Moment, Shard};
 
@@ -278,6 +278,19 @@ pub struct Verify {
     /// Only this tenant.
     #[arg(long, value_name = "NAME", value_parser = TargetName::new)]
     pub tenant: Option<TargetName>,
+    /// Read only this share of each vault's packs (without --read-packs and --read-data: of the vaults), those first
+    /// that were not read for the longest time: 5%, 0.5%.
+    #[arg(long, value_name = "SHARE")]
+    pub sample: Option<Share>,
+    /// Begin nothing after this time; the next run goes on where this one stopped: 1h, 30m.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub max_duration: Option<Duration>,
+    /// Leave out what this rung has proven within this time: 7d.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub older_than: Option<Duration>,
+    /// Store no record of the proof: for credentials that may only read.
+    #[arg(long)]
+    pub no_record: bool,
     /// Compare with what `checkpoint` printed: finds backups that were hidden, removed or rolled back.
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,

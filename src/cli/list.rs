@@ -1,5 +1,6 @@
 //! `list` and `show`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::base::class::Class;
@@ -10,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::{Context, job_context};
 use crate::job;
 use crate::job::list::{Listed, Shown};
+use crate::repository::proof::LastProofs;
 
 /// Runs `list`. What cannot be listed is told, and makes the exit code 5.
 pub(super) async fn run(arguments: &List, context: &Context) -> Result<Exit, Failure> {
@@ -21,6 +23,7 @@ pub(super) async fn run(arguments: &List, context: &Context) -> Result<Exit, Fai
         context.output.json(&listing.backups)?;
     } else {
         context.output.data(table(&listing.backups))?;
+        context.output.say(&proofs(&listing.backups));
     }
     if !listing.problems.is_empty() {
         let failure = Failure::said(Class::Corrupt, listing.problems.join("\n"));
@@ -57,6 +60,36 @@ fn table(backups: &[Listed]) -> String {
     text
 }
 
+/// When each target was last proven, one line each; nothing where none ever was.
+fn proofs(backups: &[Listed]) -> String {
+    let mut text = String::new();
+    let mut told = None;
+    for backup in backups.iter().filter(|backup| backup.proven != LastProofs::default()) {
+        if told != Some(&backup.target) {
+            let _ = writeln!(text, "proven: {}: {}", backup.target, proven(&backup.proven));
+        }
+        told = Some(&backup.target);
+    }
+    let unproven: BTreeSet<_> =
+        backups.iter().filter(|one| one.proven == LastProofs::default()).map(|b| &b.target).collect();
+    if !unproven.is_empty() {
+        let _ = writeln!(text, "never proven: {} targets\nnext: dbkeeper verify --read-packs", unproven.len());
+    }
+    text
+}
+
+fn proven(last: &LastProofs) -> String {
+    let rungs = [("drill", last.drill), ("data", last.data), ("packs", last.packs), ("presence", last.presence)];
+    let words = rungs.map(|(rung, proof)| match proof {
+        None => format!("{rung} never"),
+        Some(proof) => {
+            let result = if proof.result == "ok" { String::new() } else { format!(" ({})", proof.result) };
+            format!("{rung} {}{result}", proof.at.format("%Y-%m-%d %H:%MZ"))
+        }
+    });
+    words.join(", ")
+}
+
 /// Runs `show`.
 pub(super) async fn show(arguments: &Show, context: &Context) -> Result<Exit, Failure> {
     let job = job_context(context, context.config()?);
@@ -88,6 +121,7 @@ fn page(shown: &Shown) -> String {
     line("parent", marker.parent.map_or("none".to_owned(), |parent| parent.id.to_string()));
     line("run", marker.run_id.to_string());
     line("authentic", if shown.verified { "yes, its signature verifies" } else { "not checked" }.to_owned());
+    line("proven", proven(&shown.proven));
     match &shown.contents {
         None => line("contents", "sealed: configure [encryption] identity to see tables".to_owned()),
         Some(contents) => {

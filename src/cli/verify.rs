@@ -1,15 +1,19 @@
 //! `verify`: what is wrong, where, and what to do about it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use crate::base::ids::{TargetId, TargetKind};
-use crate::base::units::ByteSize;
+use crate::base::units::{ByteSize, Share};
 use crate::cli::arguments::Verify;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::{Context, job_context};
 use crate::job::verify::{Compared, Report, Request, run as verify};
 use crate::repository::verify::{Rung, VaultReport};
+
+/// How long a pack that is being read may take after a signal.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Runs the verb. Damage is exit code 5.
 pub(super) async fn run(arguments: &Verify, context: &Context) -> Result<Exit, Failure> {
@@ -20,10 +24,25 @@ pub(super) async fn run(arguments: &Verify, context: &Context) -> Result<Exit, F
     };
     let target = arguments.tenant.clone().map(|name| TargetId { kind: TargetKind::Tenant, name });
     let checkpoint = crate::cli::checkpoint::read(arguments.checkpoint.as_deref())?;
-    let request = Request { target, rung, checkpoint };
+    let request = Request {
+        target,
+        rung,
+        share: arguments.sample.unwrap_or(Share::ALL),
+        max_duration: arguments.max_duration,
+        older_than: arguments.older_than,
+        record: !arguments.no_record,
+        checkpoint,
+    };
     let job = job_context(context, context.config()?);
-    let report = context.signals.stop().run_until_cancelled(verify(&job, &request)).await;
-    let report = report.ok_or_else(Failure::stopped)??;
+    // After a signal the job reads to the end of a pack, and records what it has proven.
+    let out_of_patience = async {
+        context.signals.stop().cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    let report = tokio::select! {
+        report = verify(&job, &request) => report?,
+        () = out_of_patience => return Err(Failure::stopped()),
+    };
     job.progress.finish();
     if arguments.json {
         context.output.json(&report)?;
@@ -31,7 +50,12 @@ pub(super) async fn run(arguments: &Verify, context: &Context) -> Result<Exit, F
         context.output.data(page(&report))?;
     }
     context.output.say(&summary(&report));
-    Ok(if report.result == "ok" { Exit::GOOD } else { Exit::DAMAGED })
+    Ok(match (report.result, context.signals.first()) {
+        ("ok", Some(signal)) if !report.complete => signal.exit(),
+        ("ok", _) if report.unrecorded.is_empty() => Exit::GOOD,
+        ("ok", _) => Exit::SOME_FAILED,
+        _ => Exit::DAMAGED,
+    })
 }
 
 fn page(report: &Report) -> String {
@@ -45,6 +69,15 @@ fn page(report: &Report) -> String {
             vault.whole,
             vault.backups
         );
+        if vault.packs_read < vault.packs {
+            let oldest =
+                vault.oldest_proof_at.map_or("never".to_owned(), |at| at.format("%Y-%m-%d %H:%MZ").to_string());
+            let _ = writeln!(
+                text,
+                "    {} packs read now; {} of {} proven in all, the first of them {oldest}",
+                vault.packs_read, vault.packs_proven, vault.packs
+            );
+        }
         findings(vault, &mut text);
     }
     for finding in &report.findings {
@@ -120,12 +153,21 @@ fn summary(report: &Report) -> String {
     let bytes: u64 = report.vaults.iter().map(|vault| vault.bytes_read).sum();
     let missing = report.checkpoint.as_ref().map_or(0, |compared| compared.alarms.len());
     let next = match (damaged + missing, report.rung) {
-        (0, "presence") => "dbkeeper verify --read-packs reads and compares every byte that is stored",
-        (0, "packs") => "dbkeeper verify --read-data decrypts and compares every chunk; it needs the identity",
+        (0, _) if !report.complete => "the same command again: it goes on where this run stopped",
+        (0, Rung::Presence) => "dbkeeper verify --read-packs reads and compares every byte that is stored",
+        (0, Rung::Packs) => "dbkeeper verify --read-data decrypts and compares every chunk; it needs the identity",
         (0, _) => "dbkeeper restore --tenant NAME --no-swap proves a whole restore",
         _ => "dbkeeper backup --all now: what is damaged is stored again, and old backups stay as they are",
     };
     let read = ByteSize(bytes).approximate();
     let missing = if missing == 0 { String::new() } else { format!(", {missing} backups missing") };
-    format!("verified: {vaults} vaults, {damaged} damaged{missing}; {objects} objects read, {read}\nnext: {next}")
+    let left = match (report.complete, report.left) {
+        (true, _) => String::new(),
+        (false, 0) => "; the time was over within a vault".to_owned(),
+        (false, left) => format!("; the time was over with {left} vaults left"),
+    };
+    let unrecorded: String = report.unrecorded.iter().map(|problem| format!("note    {problem}\n")).collect();
+    format!(
+        "{unrecorded}verified: {vaults} vaults, {damaged} damaged{missing}; {objects} objects read, {read}{left}\nnext: {next}"
+    )
 }

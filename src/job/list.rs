@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::base::ids::{BackupId, RetentionClass, RunId, TargetId};
 use crate::job::{Context, Error};
-use crate::repository::presence::whole_backups;
+use crate::repository::presence::whole_of;
+use crate::repository::proof::LastProofs;
 use crate::repository::vault::Vault;
 use crate::repository::{self, Repository};
 
@@ -34,6 +35,8 @@ pub struct Listed {
     pub stored_bytes: u64,
     /// The run that made it.
     pub run_id: RunId,
+    /// When its target was last proven, by which rung.
+    pub proven: LastProofs,
 }
 
 /// What a listing found.
@@ -58,15 +61,18 @@ pub async fn list(context: &Context, target: Option<&TargetId>) -> Result<Listin
         }
     };
     for target in targets {
-        let (whole, problems) = whole_backups(&repository.vault(&target)).await?;
-        listing.backups.extend(whole.into_iter().map(Listed::from_marker));
+        let vault = repository.vault(&target);
+        let listed = vault.list().await?;
+        let (whole, problems) = whole_of(&vault, &listed).await?;
         listing.problems.extend(problems);
+        let proven = vault.last_proofs(&listed.proofs, &mut listing.problems).await?;
+        listing.backups.extend(whole.into_iter().map(|marker| Listed::new(marker, proven)));
     }
     Ok(listing)
 }
 
 impl Listed {
-    fn from_marker(marker: repository::marker::Marker) -> Self {
+    fn new(marker: repository::marker::Marker, proven: LastProofs) -> Self {
         Self {
             id: marker.id,
             target: marker.vault,
@@ -77,6 +83,7 @@ impl Listed {
             read_bytes: marker.read_bytes,
             stored_bytes: marker.stored_bytes,
             run_id: marker.run_id,
+            proven,
         }
     }
 }
@@ -88,6 +95,8 @@ pub struct Shown {
     pub marker: repository::marker::Marker,
     /// False where there was no repository key to check it with.
     pub verified: bool,
+    /// When its target was last proven, by which rung.
+    pub proven: LastProofs,
     /// Tables and other parts, where an identity is configured that opens the manifest.
     pub contents: Option<Contents>,
 }
@@ -113,7 +122,9 @@ pub async fn show(context: &Context, id: BackupId) -> Result<Shown, Error> {
         Some(_) => Some(contents(context, &vault, id).await?),
         None => None,
     };
-    Ok(Shown { marker: read.marker, verified: read.verified, contents })
+    // A record that does not verify proves nothing; `list` and `verify --read-packs` tell it.
+    let proven = vault.last_proofs(&vault.proofs().await?, &mut Vec::new()).await?;
+    Ok(Shown { marker: read.marker, verified: read.verified, proven, contents })
 }
 
 async fn find(repository: &Repository, id: BackupId) -> Result<(Vault, repository::vault::ReadMarker), Error> {

@@ -234,6 +234,9 @@ mod tests {
     use super::*;
     use crate::base::ids::{RetentionClass, parse_key_time};
 
+    /// No alarm.
+    const NONE: [i64; 0] = [];
+
     fn time(day: i64) -> DateTime<Utc> {
         parse_key_time("20261101T000000Z").expect("a time") + chrono::TimeDelta::days(day)
     }
@@ -270,9 +273,9 @@ mod tests {
     #[test]
     fn what_is_as_it_was_and_what_came_later_is_no_alarm() {
         let all = [(0, 7), (1, 7), (2, 7)];
-        assert_eq!(alarms(&all, &vault(&all), 3), []);
-        assert_eq!(alarms(&all[..2], &vault(&all), 3), []);
-        assert_eq!(alarms(&[], &vault(&all), 3), []);
+        assert_eq!(alarms(&all, &vault(&all), 3), NONE);
+        assert_eq!(alarms(&all[..2], &vault(&all), 3), NONE);
+        assert_eq!(alarms(&[], &vault(&all), 3), NONE);
     }
 
     #[test]
@@ -296,12 +299,12 @@ mod tests {
         let kept = |gone: &[i64]| -> Vec<Present> {
             later.iter().filter(|b| !gone.iter().any(|day| b.id.created_at() == time(*day))).copied().collect()
         };
-        assert_eq!(alarms(&all, &kept(&[1, 2]), 6), [], "expired, and newer ones have come");
-        assert_eq!(alarms(&all, &kept(&[1, 5]), 6), [], "expired, and not the newest");
+        assert_eq!(alarms(&all, &kept(&[1, 2]), 6), NONE, "expired, and newer ones have come");
+        assert_eq!(alarms(&all, &kept(&[1, 5]), 6), NONE, "expired, and not the newest");
         assert_eq!(alarms(&all, &kept(&[2, 5]), 6), [2], "prune keeps the newest");
         assert_eq!(alarms(&all, &kept(&[0, 1, 2]), 6), [0], "not expired");
         assert_eq!(alarms(&all, &[], 100), [2], "all expired: the newest is missed");
         let listed: Vec<Present> = later.iter().map(|b| Present { sha256: None, parent: None, ..*b }).collect();
-        assert_eq!(alarms(&all, &listed, 6), [], "what was only listed is taken as there");
+        assert_eq!(alarms(&all, &listed, 6), NONE, "what was only listed is taken as there");
     }
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::base::ids::{BackupId, EpochId, Hash32, RunId, TargetId, TargetKind, TargetName, key_time, parse_key_time};
+use crate::repository::proof::ProofId;
 use crate::store::ObjectKey;
 
 /// The key of the repository's own document.
@@ -53,6 +54,8 @@ pub enum VaultObject {
     Marker(BackupId),
     /// A backup's hold.
     Hold(BackupId),
+    /// A proof record.
+    Proof(ProofId),
 }
 
 impl VaultObject {
@@ -67,6 +70,7 @@ impl VaultObject {
             Self::Manifest(id) => format!("{prefix}backups/{id}/manifest.age"),
             Self::Marker(id) => format!("{prefix}backups/{id}/backup.json"),
             Self::Hold(id) => format!("{prefix}backups/{id}/hold.json"),
+            Self::Proof(id) => format!("{prefix}proofs/{}.json", id.stem()),
         })
     }
 
@@ -75,6 +79,7 @@ impl VaultObject {
         let (folder, rest) = path.split_once('/')?;
         let found = match folder {
             "keys" => parse_epoch(rest.strip_suffix(".json")?)?,
+            "proofs" => Self::Proof(ProofId::parse(rest.strip_suffix(".json")?)?),
             "packs" => {
                 let (expiry, hash) = rest.split_once('.')?;
                 Self::Pack(parse_key_time(expiry)?, hash.parse().ok()?)
@@ -127,6 +132,7 @@ mod tests {
             VaultObject::Manifest(id),
             VaultObject::Marker(id),
             VaultObject::Hold(id),
+            VaultObject::Proof(ProofId::new(id.created_at(), crate::repository::verify::Rung::Packs, [1; 4])),
         ];
         for object in objects {
             let key = object.key(&target);

@@ -61,7 +61,12 @@ pub fn lacks(target: &TargetId, listing: &Listing, marker: &Marker) -> Vec<Lack>
 /// The markers of a vault's backups that verify and of which the store has all, oldest first; and what is wrong with the
 /// others, one sentence each.
 pub async fn whole_backups(vault: &Vault) -> Result<(Vec<Marker>, Vec<String>), Error> {
-    let (listing, target) = (vault.list().await?, vault.target());
+    whole_of(vault, &vault.list().await?).await
+}
+
+/// The same, of a listing that is there.
+pub async fn whole_of(vault: &Vault, listing: &Listing) -> Result<(Vec<Marker>, Vec<String>), Error> {
+    let target = vault.target();
     let (mut whole, mut problems) = (Vec::new(), Vec::new());
     let reads = listing.committed.iter().map(|id| vault.marker(*id));
     let mut markers = futures::stream::iter(reads).buffered(READS_AT_ONCE);
@@ -76,7 +81,7 @@ pub async fn whole_backups(vault: &Vault) -> Result<(Vec<Marker>, Vec<String>), 
             Err(Error::NoBackup { .. }) => continue,
             Err(error) => return Err(error),
         };
-        match lacks(target, &listing, &marker).into_iter().find(|lack| lack.restores) {
+        match lacks(target, listing, &marker).into_iter().find(|lack| lack.restores) {
             None => whole.push(marker),
             // Removed by a pruner since the listing: markers go first.
             Some(_) if matches!(vault.marker(marker.id).await, Err(Error::NoBackup { .. })) => {}

@@ -15,6 +15,7 @@ use crate::codec::seal::{self, Identity, Recipient};
 use crate::repository::keys::VaultKeys;
 use crate::repository::layout::{VaultObject, vault_prefix};
 use crate::repository::marker::{FORMAT, Marker};
+use crate::repository::proof::ProofId;
 use crate::repository::{Error, Repository, seal_error, signed};
 use crate::store::{self, ObjectKey};
 
@@ -40,6 +41,8 @@ pub struct Listing {
     pub held: BTreeSet<BackupId>,
     /// Packs and segments.
     pub packs: HashMap<Hash32, ListedPack>,
+    /// Proof records.
+    pub proofs: BTreeSet<ProofId>,
     /// Sizes of manifests and indexes.
     pub documents: HashMap<VaultDocument, u64>,
     /// Objects that this version does not know.
@@ -75,6 +78,9 @@ impl Listing {
             }
             Some(VaultObject::Hold(id)) => {
                 self.held.insert(id);
+            }
+            Some(VaultObject::Proof(id)) => {
+                self.proofs.insert(id);
             }
             Some(VaultObject::Manifest(id)) => {
                 self.uncommitted.insert(id);
@@ -240,7 +246,11 @@ impl Vault {
         Ok(ReadMarker { marker, sha256: sha256(&bytes), verified: self.keys.is_some() })
     }
 
-    fn read_signed<T: serde::de::DeserializeOwned>(&self, bytes: &[u8], key: &ObjectKey) -> Result<T, Error> {
+    pub(super) fn read_signed<T: serde::de::DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        key: &ObjectKey,
+    ) -> Result<T, Error> {
         let read = match &self.keys {
             Some(keys) => signed::read(bytes, key, &keys.mac),
             None => signed::read_unverified(bytes),

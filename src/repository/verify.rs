@@ -6,26 +6,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Serialize;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::base::class::Class;
 use crate::base::cpu;
 use crate::base::ids::{BackupId, EpochId, Hash32, TargetId};
-use crate::codec::digest::{RowHasher, RowSum, sha256};
-use crate::codec::pack::Entry;
+use crate::base::monitor::{Monitor, Progress, Silent};
+use crate::base::units::Share;
+use crate::codec::digest::sha256;
 use crate::codec::seal::Identity;
 use crate::repository::Error;
 use crate::repository::checkpoint::Present;
+use crate::repository::decoded::{Proven, Sums, Table, Tables};
 use crate::repository::layout::VaultObject;
-use crate::repository::manifest::{Manifest, Part};
+use crate::repository::manifest::Manifest;
 use crate::repository::marker::{Marker, ObjectFacts};
-use crate::repository::pack_cache::{self, OpenPack, PackCache, chunks_of};
+use crate::repository::pack_cache::{self, OpenPack, PackCache};
 use crate::repository::presence::lacks;
+use crate::repository::proof::{self, ReadTimes};
 use crate::repository::reader::{self, BackupReader};
 use crate::repository::vault::{Listing, Vault};
 
 /// How much is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Rung {
     /// Markers verify; what they name is there, whole by its size, and lasts.
     Presence,
@@ -34,6 +40,41 @@ pub enum Rung {
     /// And every pack opens, every chunk has its content, and the chunks of every part add up to its rows and checksum, as a
     /// restore compares them. Needs an identity.
     Data,
+    /// And a backup was restored into a scratch database: no verification does that, a drill does.
+    Drill,
+}
+
+impl Rung {
+    /// All rungs, the lowest first.
+    pub const ALL: [Self; 4] = [Self::Presence, Self::Packs, Self::Data, Self::Drill];
+
+    /// The word in names, messages and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Presence => "presence",
+            Self::Packs => "packs",
+            Self::Data => "data",
+            Self::Drill => "drill",
+        }
+    }
+}
+
+/// How a vault is verified.
+pub struct Task<'a> {
+    /// How much is read.
+    pub rung: Rung,
+    /// What opens packs and manifests.
+    pub identities: &'a [Identity],
+    /// Which share of the packs is read, those first that were not for the longest time.
+    pub share: Share,
+    /// Packs that were read since then are not read again.
+    pub older_than: Option<DateTime<Utc>>,
+    /// The time for records.
+    pub now: DateTime<Utc>,
+    /// Whom progress is told.
+    pub monitor: &'a dyn Monitor,
+    /// Once cancelled, no further pack is read.
+    pub enough: &'a CancellationToken,
 }
 
 /// Something that is wrong.
@@ -72,42 +113,48 @@ pub struct VaultReport {
     pub unfinished: usize,
     /// Objects that this version does not know.
     pub unknown_objects: Vec<String>,
+    /// Packs that the backups need and the store has, index segments included.
+    pub packs: usize,
+    /// Of them, those that were read now.
+    pub packs_read: usize,
+    /// Of them, those that this rung has read, now or in earlier runs.
+    pub packs_proven: usize,
+    /// When the pack was read that was not read for the longest time.
+    pub oldest_proof_at: Option<DateTime<Utc>>,
+    /// False where the time was over before all that was chosen was read.
+    pub complete: bool,
+    /// When which packs were read, for the record.
+    #[serde(skip)]
+    pub read_at: ReadTimes,
     /// The backups whose markers verify.
     #[serde(skip)]
     pub genuine: Vec<Present>,
 }
 
-/// A chunk that was decoded, and what it adds to a part: as rows, or as a block.
-#[derive(Clone, Copy)]
-struct Proven {
-    rows: u64,
-    sum: RowSum,
-    hash: u128,
-}
-
-/// The contents of a pack that was decoded. Empty for one that could not be opened.
-#[derive(Default)]
-struct Table {
-    entries: Vec<Entry>,
-    /// For each entry; shorter where a chunk is damaged or there is no key to hash with.
-    proven: Vec<Proven>,
-}
-
 struct Verification<'a> {
     vault: &'a Vault,
+    task: &'a Task<'a>,
     listing: Listing,
-    identities: &'a [Identity],
     report: VaultReport,
     /// For each pack or segment, the backups that need it.
     needed: BTreeMap<Hash32, Vec<BackupId>>,
     segments: BTreeSet<Hash32>,
+    /// The packs that are read; in the end those that were not.
+    chosen: BTreeSet<Hash32>,
     epochs: BTreeMap<EpochId, Option<Identity>>,
     /// The contents of the packs that were decoded.
-    tables: BTreeMap<Hash32, Table>,
+    tables: Tables,
 }
 
-/// Verifies a vault. Only a store that fails is an error; damage is in the report.
+/// Verifies all of a vault. Only a store that fails is an error; damage is in the report.
 pub async fn verify(vault: &Vault, rung: Rung, identities: &[Identity]) -> Result<VaultReport, Error> {
+    let (enough, now) = (CancellationToken::new(), DateTime::UNIX_EPOCH);
+    let (share, older_than, monitor, enough) = (Share::ALL, None, &Silent, &enough);
+    verify_some(vault, &Task { rung, identities, share, older_than, now, monitor, enough }).await
+}
+
+/// Verifies a vault as far as the task goes. Only a store that fails is an error; damage is in the report.
+pub async fn verify_some(vault: &Vault, task: &Task<'_>) -> Result<VaultReport, Error> {
     let listing = vault.list().await?;
     let report = VaultReport {
         target: vault.target().clone(),
@@ -120,31 +167,30 @@ pub async fn verify(vault: &Vault, rung: Rung, identities: &[Identity]) -> Resul
         unreferenced_packs: 0,
         unfinished: listing.uncommitted.len(),
         unknown_objects: listing.strangers.iter().map(ToString::to_string).collect(),
+        packs: 0,
+        packs_read: 0,
+        packs_proven: 0,
+        oldest_proof_at: None,
+        complete: true,
+        read_at: ReadTimes::default(),
         genuine: Vec::new(),
     };
-    let (needed, segments, epochs, tables) = Default::default();
-    let mut verification = Verification { vault, listing, identities, report, needed, segments, epochs, tables };
-    let markers = verification.presence(rung).await?;
-    if rung >= Rung::Data {
+    let (needed, segments, chosen, epochs, tables) = Default::default();
+    let mut verification = Verification { vault, task, listing, report, needed, segments, chosen, epochs, tables };
+    let markers = verification.presence(task.rung).await?;
+    if task.rung >= Rung::Packs {
+        verification.choose().await?;
+    }
+    if task.rung >= Rung::Data && (task.older_than.is_none() || !verification.chosen.is_empty()) {
         verification.manifests(&markers).await?;
     }
-    if rung >= Rung::Packs {
+    if task.rung >= Rung::Packs {
         verification.packs().await?;
     }
     if !verification.report.findings.is_empty() {
         verification.forget_removed().await?;
     }
     Ok(verification.finish())
-}
-
-/// What the chunks of a part come to.
-enum Sums {
-    /// A run begins or ends where no chunk does.
-    NoChunks,
-    /// A pack could not be opened, which was found already, or a chunk not hashed.
-    Unknown,
-    /// Rows and checksum; blocks have no rows.
-    Added(u64, RowSum),
 }
 
 impl Verification<'_> {
@@ -239,23 +285,64 @@ impl Verification<'_> {
         Ok(())
     }
 
-    /// Proves the bytes of every pack that was not opened already.
-    async fn packs(&mut self) -> Result<(), Error> {
-        for hash in self.needed.keys().copied().collect::<Vec<_>>() {
-            if !self.tables.contains_key(&hash) && self.listing.packs.contains_key(&hash) {
-                self.count_read(hash);
-                if let Err(error) = pack_cache::fetch(self.vault, &self.listing, hash).await {
-                    let affected = self.affected_by(hash);
-                    self.found(error, affected)?;
+    /// Decides which packs are read, by when they were read before. A whole pass looks at every record of that, too.
+    async fn choose(&mut self) -> Result<(), Error> {
+        let ids = self.listing.proofs.clone();
+        if self.task.share == Share::ALL && self.task.older_than.is_none() {
+            for id in &ids {
+                self.report.objects_read += 1;
+                match self.vault.proof(*id).await {
+                    Err(Error::Store { source, .. }) if source.is_not_found() => {} // Pruned since the listing.
+                    Err(error) => self.found(error, Vec::new())?,
+                    Ok(_) => {}
                 }
+            }
+        }
+        // What does not verify was found above, or is passed over: its packs are read again.
+        let mut passed_over = Vec::new();
+        self.report.read_at = self.vault.read_times(&ids, self.task.rung, &mut passed_over).await?;
+        let there = || self.needed.keys().copied().filter(|hash| self.listing.packs.contains_key(hash));
+        self.report.packs = there().count();
+        self.chosen = proof::choose(there(), &self.report.read_at, self.task.share, self.task.older_than);
+        self.report.read_at.retain(&self.needed.keys().copied().collect());
+        Ok(())
+    }
+
+    /// True if a pack is to be read, and the time for it is not over.
+    fn is_due(&mut self, hash: Hash32) -> bool {
+        if !self.task.enough.is_cancelled() {
+            return self.chosen.remove(&hash);
+        }
+        self.report.complete = self.report.complete && !self.chosen.contains(&hash);
+        false
+    }
+
+    /// Proves the bytes of every chosen pack that was not opened already.
+    async fn packs(&mut self) -> Result<(), Error> {
+        for hash in self.chosen.iter().copied().collect::<Vec<_>>() {
+            if self.is_due(hash) {
+                let fetched = pack_cache::fetch(self.vault, &self.listing, hash).await.map(drop);
+                self.was_read(hash, fetched)?;
             }
         }
         Ok(())
     }
 
-    fn count_read(&mut self, hash: Hash32) {
+    /// Notes that a pack was read, or what is wrong with it.
+    fn was_read(&mut self, hash: Hash32, read: Result<(), Error>) -> Result<(), Error> {
+        let bytes = self.listing.packs.get(&hash).map_or(0, |pack| pack.bytes);
         self.report.objects_read += 1;
-        self.report.bytes_read += self.listing.packs.get(&hash).map_or(0, |pack| pack.bytes);
+        self.report.packs_read += 1;
+        self.report.bytes_read += bytes;
+        let delta = Progress { bytes, store_bytes: bytes, ..Progress::default() };
+        self.task.monitor.target_advances(self.vault.target(), delta);
+        self.report.read_at.set(&hash, self.task.now);
+        if let Err(error) = read {
+            self.report.read_at.forget(&hash);
+            let affected = self.affected_by(hash);
+            self.found(error, affected)?;
+        }
+        Ok(())
     }
 
     /// The backups that cannot be restored without this object: none need a segment.
@@ -266,8 +353,12 @@ impl Verification<'_> {
     /// Opens every manifest, and every chunk of every pack that it names; each pack is read once.
     async fn manifests(&mut self, markers: &[Marker]) -> Result<(), Error> {
         for marker in markers {
+            if self.task.enough.is_cancelled() {
+                break; // What is still chosen is told by whoever looks next.
+            }
             let budget = cpu::ByteBudget::new(1);
-            let opened = BackupReader::open(self.vault, self.listing.clone(), marker.id, self.identities, budget).await;
+            let opened =
+                BackupReader::open(self.vault, self.listing.clone(), marker.id, self.task.identities, budget).await;
             let reader = match opened {
                 Ok(reader) => reader,
                 Err(Error::PackMissing { .. }) => continue, // Found by the first rung.
@@ -287,7 +378,7 @@ impl Verification<'_> {
     fn check_runs(&mut self, manifest: &Manifest) {
         let (mut lost, mut wrong) = (Vec::new(), Vec::new());
         for part in &manifest.parts {
-            match self.sums_of(manifest, part) {
+            match self.tables.sums_of(manifest, part) {
                 Sums::NoChunks => lost.push(part.name.as_str()),
                 Sums::Added(rows, sum) if (rows, sum) != (part.rows, part.sum) => wrong.push(part.name.as_str()),
                 Sums::Added(..) | Sums::Unknown => {}
@@ -303,55 +394,40 @@ impl Verification<'_> {
         }
     }
 
-    /// What the chunks of a part add up to.
-    fn sums_of(&self, manifest: &Manifest, part: &Part) -> Sums {
-        let (mut rows, mut sum, mut number, mut known) = (0, RowSum::default(), 0, true);
-        for run in &part.runs {
-            let Some(table) = self.tables.get(&manifest.packs[run.0 as usize].sha256) else { return Sums::Unknown };
-            if table.entries.is_empty() {
-                return Sums::Unknown;
-            }
-            let Some(chunks) = chunks_of(&table.entries, run.1, run.2) else { return Sums::NoChunks };
-            let first = table.entries.partition_point(|entry| entry.offset < run.1);
-            let proven = table.proven.get(first..first + chunks.len()).unwrap_or_default();
-            known &= proven.len() == chunks.len();
-            for chunk in proven {
-                if part.kind == "rows" {
-                    rows += chunk.rows;
-                    sum.merge(chunk.sum);
-                } else {
-                    sum.add(RowHasher::block_of(number, chunk.hash));
-                    number += 1;
-                }
-            }
-        }
-        if known { Sums::Added(rows, sum) } else { Sums::Unknown }
-    }
-
     /// Decodes a pack, unless it was decoded before. An empty table stands for one that could not be opened.
     async fn open_pack(&mut self, hash: Hash32, epoch: EpochId) -> Result<(), Error> {
-        if self.tables.contains_key(&hash) {
+        if self.tables.0.contains_key(&hash) {
             return Ok(());
         }
-        self.tables.insert(hash, Table::default());
-        let Some(identity) = self.epoch(epoch).await? else { return Ok(()) };
-        self.count_read(hash);
-        let affected = self.affected_by(hash);
-        match PackCache::new(1).open(self.vault, &self.listing, hash, &identity).await {
-            Ok(open) => {
-                let proven = self.decode(&open, &affected).await?;
-                self.tables.insert(hash, Table { entries: open.entries.clone(), proven });
-                Ok(())
-            }
-            Err(error) => self.found(error, affected),
+        self.tables.0.insert(hash, Table::default());
+        let Some(identity) = self.epoch(epoch).await? else {
+            self.chosen.remove(&hash);
+            return Ok(());
+        };
+        if !self.is_due(hash) {
+            return Ok(());
         }
+        let opened = match PackCache::new(1).open(self.vault, &self.listing, hash, &identity).await {
+            Ok(open) => {
+                let (before, affected) = (self.report.findings.len(), self.affected_by(hash));
+                let proven = self.decode(&open, &affected).await?;
+                self.tables.0.insert(hash, Table { entries: open.entries.clone(), proven });
+                self.was_read(hash, Ok(()))?;
+                if before < self.report.findings.len() {
+                    self.report.read_at.forget(&hash);
+                }
+                return Ok(());
+            }
+            Err(error) => Err(error),
+        };
+        self.was_read(hash, opened)
     }
 
     async fn epoch(&mut self, epoch: EpochId) -> Result<Option<Identity>, Error> {
         if let Some(known) = self.epochs.get(&epoch) {
             return Ok(known.clone());
         }
-        let opened = match self.vault.open_epoch(&self.listing, epoch, self.identities).await {
+        let opened = match self.vault.open_epoch(&self.listing, epoch, self.task.identities).await {
             Ok(identity) => Some(identity),
             Err(error) => {
                 self.found(error, Vec::new())?;
@@ -407,6 +483,8 @@ impl Verification<'_> {
         let whole: BTreeSet<BackupId> = &self.listing.committed - &broken;
         self.report.whole = whole.len();
         self.report.newest_whole = whole.last().copied();
+        let (proven, oldest) = self.report.read_at.summary();
+        (self.report.packs_proven, self.report.oldest_proof_at) = (proven, oldest);
         self.report
     }
 }

@@ -10,6 +10,7 @@ mod golden;
 mod keys;
 mod matrix;
 mod recovery;
+mod proofs;
 mod restore;
 mod secrets;
 mod sizes;

@@ -13,6 +13,7 @@ use dbkeeper::base::ids::{BackupId, RunId, TargetId};
 use dbkeeper::codec::seal::Identity;
 use dbkeeper::repository::Repository;
 use dbkeeper::repository::layout::{self, VaultObject};
+use dbkeeper::repository::proof::{Proof, ReadTimes};
 use dbkeeper::repository::reader::BackupReader;
 use dbkeeper::repository::reports::{store_report, verify_reports};
 use dbkeeper::repository::vault::Vault;
@@ -66,7 +67,7 @@ enum FoundBy {
 use FoundBy::{Never, Nothing, Opening, Packs, Presence, SizeOrPacks};
 
 /// Kind, whether a damaged one costs backups, and what finds each damage, in the order of [`DAMAGES`].
-const TABLE: [(&str, Costs, [FoundBy; 7]); 8] = [
+const TABLE: [(&str, Costs, [FoundBy; 7]); 9] = [
     ("dbkeeper.json", Costs::All, [Opening, Opening, Opening, Opening, Never, Presence, Never]),
     ("epoch", Costs::Backups, [Presence; 7]),
     ("pack", Costs::Backups, [Presence, Presence, Presence, Packs, SizeOrPacks, SizeOrPacks, Presence]),
@@ -75,6 +76,7 @@ const TABLE: [(&str, Costs, [FoundBy; 7]); 8] = [
     ("manifest.age", Costs::Backups, [Presence, Presence, Presence, Packs, SizeOrPacks, SizeOrPacks, Presence]),
     ("backup.json", Costs::Backups, [Nothing, Presence, Presence, Presence, Presence, Presence, Presence]),
     ("run report", Costs::None, [Nothing, Packs, Packs, Packs, Packs, Packs, Packs]),
+    ("proof record", Costs::None, [Nothing, Packs, Packs, Packs, Packs, Packs, Packs]),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,7 @@ fn kind_of(world: &Stage, key: &ObjectKey) -> &'static str {
         "backup.json" => "backup.json",
         _ if text.starts_with("runs/") => "run report",
         _ if text.contains("/keys/") => "epoch",
+        _ if text.contains("/proofs/") => "proof record",
         _ if world.segments.iter().any(|hash| text.ends_with(hash)) => "index segment",
         _ => "pack",
     }
@@ -130,6 +133,23 @@ struct Stage {
     earlier: Bytes,
     officers: Vec<Identity>,
     clock: Arc<HeldClock>,
+}
+
+/// A record that says that nothing was read yet.
+fn proof(vault: &Vault, world: &World, rung: Rung) -> Proof {
+    Proof {
+        format: 1,
+        vault: vault.target().clone(),
+        run_id: RunId::new(world.clock.now(), [1; 4]),
+        rung,
+        proven_at: world.clock.now(),
+        whole: true,
+        backups: 3,
+        newest_whole: None,
+        packs: 1,
+        read_at: ReadTimes::default(),
+        drill: None,
+    }
 }
 
 fn tenant(name: &str) -> TargetId {
@@ -162,6 +182,10 @@ impl Stage {
         for worker in ["1-2", "2-2"] {
             let run = RunId::new(world.clock.now(), [1; 4]);
             store_report(&world.repository, &run, worker, &serde_json::json!({ "worker": worker })).await.expect("put");
+        }
+        for (tail, rung) in [(1, Rung::Packs), (2, Rung::Data)] {
+            let vault = world.acme();
+            vault.put_proof(&proof(&vault, &world, rung), [tail; 4]).await.expect("put");
         }
         stage.keep(&world).await;
         stage
@@ -446,6 +470,7 @@ fn every_object_of_a_vault_that_the_format_knows_is_a_kind_of_the_table() {
         VaultObject::Index(_) => "index.age",
         VaultObject::Manifest(_) => "manifest.age",
         VaultObject::Marker(_) => "backup.json",
+        VaultObject::Proof(_) => "proof record",
         // Written and verified by nobody yet.
         VaultObject::Hold(_) => "",
     };

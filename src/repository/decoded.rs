@@ -1,0 +1,66 @@
+//! Packs whose chunks were decoded, and what the chunks of a part add up to.
+
+use std::collections::BTreeMap;
+
+use crate::base::ids::Hash32;
+use crate::codec::digest::{RowHasher, RowSum};
+use crate::codec::pack::Entry;
+use crate::repository::manifest::{Manifest, Part};
+use crate::repository::pack_cache::chunks_of;
+
+/// A chunk that was decoded, and what it adds to a part: as rows, or as a block.
+#[derive(Clone, Copy)]
+pub(super) struct Proven {
+    pub(super) rows: u64,
+    pub(super) sum: RowSum,
+    pub(super) hash: u128,
+}
+
+/// The contents of a pack that was decoded. Empty for one that was not, or could not be opened.
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) entries: Vec<Entry>,
+    /// For each entry; shorter where a chunk is damaged or there is no key to hash with.
+    pub(super) proven: Vec<Proven>,
+}
+
+/// What the chunks of a part come to.
+pub(super) enum Sums {
+    /// A run begins or ends where no chunk does.
+    NoChunks,
+    /// A pack was not read, or could not be opened, which was found already, or a chunk not hashed.
+    Unknown,
+    /// Rows and checksum; blocks have no rows.
+    Added(u64, RowSum),
+}
+
+/// The packs that were decoded.
+#[derive(Default)]
+pub(super) struct Tables(pub(super) BTreeMap<Hash32, Table>);
+
+impl Tables {
+    /// What the chunks of a part add up to.
+    pub(super) fn sums_of(&self, manifest: &Manifest, part: &Part) -> Sums {
+        let (mut rows, mut sum, mut number, mut known) = (0, RowSum::default(), 0, true);
+        for run in &part.runs {
+            let Some(table) = self.0.get(&manifest.packs[run.0 as usize].sha256) else { return Sums::Unknown };
+            if table.entries.is_empty() {
+                return Sums::Unknown;
+            }
+            let Some(chunks) = chunks_of(&table.entries, run.1, run.2) else { return Sums::NoChunks };
+            let first = table.entries.partition_point(|entry| entry.offset < run.1);
+            let proven = table.proven.get(first..first + chunks.len()).unwrap_or_default();
+            known &= proven.len() == chunks.len();
+            for chunk in proven {
+                if part.kind == "rows" {
+                    rows += chunk.rows;
+                    sum.merge(chunk.sum);
+                } else {
+                    sum.add(RowHasher::block_of(number, chunk.hash));
+                    number += 1;
+                }
+            }
+        }
+        if known { Sums::Added(rows, sum) } else { Sums::Unknown }
+    }
+}
