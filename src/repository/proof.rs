@@ -304,13 +304,13 @@ impl Vault {
     }
 }
 
-/// Which packs are read: a share of all, those first that were never read or not for the longest time. Pure.
+/// Which packs are read, in order: a share of all, those first that were never read or not for the longest time. Pure.
 pub fn choose(
     packs: impl Iterator<Item = Hash32>,
     known: &ReadTimes,
     share: Share,
     older_than: Option<DateTime<Utc>>,
-) -> BTreeSet<Hash32> {
+) -> Vec<Hash32> {
     let mut packs: Vec<(Option<DateTime<Utc>>, Hash32)> = packs.map(|hash| (known.get(&hash), hash)).collect();
     packs.sort_unstable();
     let count = share.of(packs.len());

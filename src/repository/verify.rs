@@ -139,7 +139,9 @@ struct Verification<'a> {
     /// For each pack or segment, the backups that need it.
     needed: BTreeMap<Hash32, Vec<BackupId>>,
     segments: BTreeSet<Hash32>,
-    /// The packs that are read; in the end those that were not.
+    /// The packs that are read, in order.
+    order: Vec<Hash32>,
+    /// Those of them that were not read yet.
     chosen: BTreeSet<Hash32>,
     epochs: BTreeMap<EpochId, Option<Identity>>,
     /// The contents of the packs that were decoded.
@@ -148,8 +150,8 @@ struct Verification<'a> {
 
 /// Verifies all of a vault. Only a store that fails is an error; damage is in the report.
 pub async fn verify(vault: &Vault, rung: Rung, identities: &[Identity]) -> Result<VaultReport, Error> {
-    let (enough, now) = (CancellationToken::new(), DateTime::UNIX_EPOCH);
-    let (share, older_than, monitor, enough) = (Share::ALL, None, &Silent, &enough);
+    let (enough, now) = (&CancellationToken::new(), DateTime::UNIX_EPOCH);
+    let (share, older_than, monitor) = (Share::ALL, None, &Silent);
     verify_some(vault, &Task { rung, identities, share, older_than, now, monitor, enough }).await
 }
 
@@ -175,8 +177,9 @@ pub async fn verify_some(vault: &Vault, task: &Task<'_>) -> Result<VaultReport, 
         read_at: ReadTimes::default(),
         genuine: Vec::new(),
     };
-    let (needed, segments, chosen, epochs, tables) = Default::default();
-    let mut verification = Verification { vault, task, listing, report, needed, segments, chosen, epochs, tables };
+    let (needed, segments, order, chosen, epochs, tables) = Default::default();
+    let mut verification =
+        Verification { vault, task, listing, report, needed, segments, order, chosen, epochs, tables };
     let markers = verification.presence(task.rung).await?;
     if task.rung >= Rung::Packs {
         verification.choose().await?;
@@ -303,7 +306,8 @@ impl Verification<'_> {
         self.report.read_at = self.vault.read_times(&ids, self.task.rung, &mut passed_over).await?;
         let there = || self.needed.keys().copied().filter(|hash| self.listing.packs.contains_key(hash));
         self.report.packs = there().count();
-        self.chosen = proof::choose(there(), &self.report.read_at, self.task.share, self.task.older_than);
+        self.order = proof::choose(there(), &self.report.read_at, self.task.share, self.task.older_than);
+        self.chosen = self.order.iter().copied().collect();
         self.report.read_at.retain(&self.needed.keys().copied().collect());
         Ok(())
     }
@@ -319,7 +323,7 @@ impl Verification<'_> {
 
     /// Proves the bytes of every chosen pack that was not opened already.
     async fn packs(&mut self) -> Result<(), Error> {
-        for hash in self.chosen.iter().copied().collect::<Vec<_>>() {
+        for hash in self.order.clone() {
             if self.is_due(hash) {
                 let fetched = pack_cache::fetch(self.vault, &self.listing, hash).await.map(drop);
                 self.was_read(hash, fetched)?;
@@ -336,13 +340,12 @@ impl Verification<'_> {
         self.report.bytes_read += bytes;
         let delta = Progress { bytes, store_bytes: bytes, ..Progress::default() };
         self.task.monitor.target_advances(self.vault.target(), delta);
-        self.report.read_at.set(&hash, self.task.now);
-        if let Err(error) = read {
-            self.report.read_at.forget(&hash);
-            let affected = self.affected_by(hash);
-            self.found(error, affected)?;
-        }
-        Ok(())
+        let Err(error) = read else {
+            self.report.read_at.set(&hash, self.task.now);
+            return Ok(());
+        };
+        self.report.read_at.forget(&hash);
+        self.found(error, self.affected_by(hash))
     }
 
     /// The backups that cannot be restored without this object: none need a segment.
@@ -350,29 +353,39 @@ impl Verification<'_> {
         if self.segments.contains(&hash) { Vec::new() } else { self.needed.get(&hash).cloned().unwrap_or_default() }
     }
 
-    /// Opens every manifest, and every chunk of every pack that it names; each pack is read once.
+    /// Opens every manifest, then every chunk of every chosen pack that one names, and adds up what the parts come to.
     async fn manifests(&mut self, markers: &[Marker]) -> Result<(), Error> {
+        let (mut epochs, mut opened) = (BTreeMap::new(), Vec::new());
         for marker in markers {
-            if self.task.enough.is_cancelled() {
-                break; // What is still chosen is told by whoever looks next.
-            }
-            let budget = cpu::ByteBudget::new(1);
-            let opened =
-                BackupReader::open(self.vault, self.listing.clone(), marker.id, self.task.identities, budget).await;
-            let reader = match opened {
-                Ok(reader) => reader,
-                Err(Error::PackMissing { .. }) => continue, // Found by the first rung.
-                Err(error) => {
-                    self.found(error, vec![marker.id])?;
-                    continue;
+            match self.open(marker.id).await {
+                Ok(reader) => {
+                    epochs.extend(reader.manifest().packs.iter().map(|pack| (pack.sha256, pack.epoch)));
+                    opened.push(marker.id);
                 }
-            };
-            for pack in &reader.manifest().packs {
-                self.open_pack(pack.sha256, pack.epoch).await?;
+                Err(Error::PackMissing { .. }) => {} // Found by the first rung.
+                Err(error) => self.found(error, vec![marker.id])?,
             }
-            self.check_runs(reader.manifest());
+        }
+        for hash in self.order.clone() {
+            if let Some(epoch) = epochs.get(&hash) {
+                self.open_pack(hash, *epoch).await?;
+            }
+        }
+        opened.retain(|_| self.report.complete);
+        for id in opened {
+            match self.open(id).await {
+                Ok(reader) => self.check_runs(reader.manifest()),
+                Err(Error::PackMissing { .. }) => {}
+                Err(error) => self.found(error, vec![id])?,
+            }
         }
         Ok(())
+    }
+
+    /// Opens a backup. Manifests are opened twice, so that not all of them are in memory at once.
+    async fn open(&self, id: BackupId) -> Result<BackupReader, Error> {
+        let budget = cpu::ByteBudget::new(1);
+        BackupReader::open(self.vault, self.listing.clone(), id, self.task.identities, budget).await
     }
 
     fn check_runs(&mut self, manifest: &Manifest) {
@@ -407,20 +420,18 @@ impl Verification<'_> {
         if !self.is_due(hash) {
             return Ok(());
         }
-        let opened = match PackCache::new(1).open(self.vault, &self.listing, hash, &identity).await {
-            Ok(open) => {
-                let (before, affected) = (self.report.findings.len(), self.affected_by(hash));
-                let proven = self.decode(&open, &affected).await?;
-                self.tables.0.insert(hash, Table { entries: open.entries.clone(), proven });
-                self.was_read(hash, Ok(()))?;
-                if before < self.report.findings.len() {
-                    self.report.read_at.forget(&hash);
-                }
-                return Ok(());
-            }
-            Err(error) => Err(error),
+        let open = match PackCache::new(1).open(self.vault, &self.listing, hash, &identity).await {
+            Ok(open) => open,
+            Err(error) => return self.was_read(hash, Err(error)),
         };
-        self.was_read(hash, opened)
+        let (before, affected) = (self.report.findings.len(), self.affected_by(hash));
+        let proven = self.decode(&open, &affected).await?;
+        self.tables.0.insert(hash, Table { entries: open.entries.clone(), proven });
+        self.was_read(hash, Ok(()))?;
+        if before < self.report.findings.len() {
+            self.report.read_at.forget(&hash);
+        }
+        Ok(())
     }
 
     async fn epoch(&mut self, epoch: EpochId) -> Result<Option<Identity>, Error> {
@@ -483,8 +494,7 @@ impl Verification<'_> {
         let whole: BTreeSet<BackupId> = &self.listing.committed - &broken;
         self.report.whole = whole.len();
         self.report.newest_whole = whole.last().copied();
-        let (proven, oldest) = self.report.read_at.summary();
-        (self.report.packs_proven, self.report.oldest_proof_at) = (proven, oldest);
+        (self.report.packs_proven, self.report.oldest_proof_at) = self.report.read_at.summary();
         self.report
     }
 }

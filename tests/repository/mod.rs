@@ -10,5 +10,6 @@ mod matrix;
 mod planted;
 mod promises;
 mod reseal;
+mod proof;
 mod round_trip;
 mod support;
