@@ -69,13 +69,15 @@ fn page(report: &Report) -> String {
             vault.whole,
             vault.backups
         );
-        if vault.packs_read < vault.packs {
-            let oldest =
-                vault.oldest_proof_at.map_or("never".to_owned(), |at| at.format("%Y-%m-%d %H:%MZ").to_string());
+        if vault.coverage.packs_read < vault.coverage.packs {
+            let oldest = vault
+                .coverage
+                .oldest_proof_at
+                .map_or("never".to_owned(), |at| at.format("%Y-%m-%d %H:%MZ").to_string());
             let _ = writeln!(
                 text,
                 "    {} packs read now; {} of {} proven in all, the first of them {oldest}",
-                vault.packs_read, vault.packs_proven, vault.packs
+                vault.coverage.packs_read, vault.coverage.packs_proven, vault.coverage.packs
             );
         }
         findings(vault, &mut text);

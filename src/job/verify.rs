@@ -16,7 +16,7 @@ use crate::job::{Context, Error, chain, checkpoint};
 use crate::repository::Repository;
 use crate::repository::checkpoint::{Alarm, Checkpoint};
 use crate::repository::marker::FORMAT;
-use crate::repository::proof::Proof;
+use crate::repository::proof::{Proof, next_time};
 use crate::repository::reports::verify_reports;
 use crate::repository::verify::{Finding, Rung, Task, VaultReport, verify_some};
 
@@ -141,7 +141,7 @@ pub async fn run(context: &Context, request: &Request) -> Result<Report, Error> 
     let all = vaults.iter().flat_map(|vault| &vault.findings).chain(&findings).count();
     let alarms = compared.as_ref().map_or(0, |compared| compared.alarms.len());
     let result = if all + alarms == 0 && unknown_folders.is_empty() { "ok" } else { "damaged" };
-    let complete = left == 0 && vaults.iter().all(|vault| vault.complete);
+    let complete = left == 0 && vaults.iter().all(|vault| vault.coverage.complete);
     let (run_id, rung) = (run.id, request.rung);
     let checkpoint = compared;
     Ok(Report { run_id, result, rung, complete, left, vaults, findings, unknown_folders, checkpoint, unrecorded })
@@ -195,8 +195,8 @@ impl Run<'_> {
             enough: &self.enough,
         };
         let report = verify_some(&vault, &task).await?;
-        let is_new =
-            0 < report.backups && (request.rung == Rung::Presence || report.packs_read > 0 || report.packs == 0);
+        let is_new = 0 < report.backups
+            && (request.rung == Rung::Presence || report.coverage.packs_read > 0 || report.coverage.packs == 0);
         let mut problem = None;
         if request.record && is_new {
             let recorded = vault.put_proof(&self.proof(&report), context.entropy.tail()).await;
@@ -212,12 +212,12 @@ impl Run<'_> {
             vault: report.target.clone(),
             run_id: self.id,
             rung: self.request.rung,
-            proven_at: self.context.clock.now(),
+            proven_at: next_time(self.context.clock.now(), report.coverage.recorded_at),
             whole: report.findings.is_empty(),
             backups: report.backups,
             newest_whole: report.newest_whole,
-            packs: report.packs,
-            read_at: report.read_at.clone(),
+            packs: report.coverage.packs,
+            read_at: report.coverage.read_at.clone(),
             drill: None,
         }
     }

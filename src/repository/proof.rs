@@ -140,6 +140,56 @@ impl<'de> Deserialize<'de> for ReadTimes {
     }
 }
 
+/// How much of a vault was read.
+#[derive(Clone, Debug, Serialize)]
+pub struct Coverage {
+    /// Packs that the backups need and the store has, index segments included.
+    pub packs: usize,
+    /// Of them, those that were read now.
+    pub packs_read: usize,
+    /// Of them, those that this rung has read, now or in earlier runs.
+    pub packs_proven: usize,
+    /// When the pack was read that was not read for the longest time.
+    pub oldest_proof_at: Option<DateTime<Utc>>,
+    /// False where the time was over before all that was chosen was read.
+    pub complete: bool,
+    /// When which packs were read, for the record.
+    #[serde(skip)]
+    pub read_at: ReadTimes,
+    /// When the newest record was made.
+    #[serde(skip)]
+    pub recorded_at: Option<DateTime<Utc>>,
+}
+
+impl Coverage {
+    /// Of a vault that has these records, before anything was read.
+    pub(super) fn before(records: &BTreeSet<ProofId>) -> Self {
+        Self {
+            packs: 0,
+            packs_read: 0,
+            packs_proven: 0,
+            oldest_proof_at: None,
+            complete: true,
+            read_at: ReadTimes::default(),
+            recorded_at: newest(records),
+        }
+    }
+
+    pub(super) fn sum_up(&mut self) {
+        (self.packs_proven, self.oldest_proof_at) = self.read_at.summary();
+    }
+}
+
+/// When the newest of some records was made.
+pub fn newest(records: &BTreeSet<ProofId>) -> Option<DateTime<Utc>> {
+    records.last().map(|id| id.proven_at)
+}
+
+/// The time of a new record: now, but later than every other, so that the newest is never in doubt.
+pub fn next_time(now: DateTime<Utc>, newest: Option<DateTime<Utc>>) -> DateTime<Utc> {
+    newest.map_or(now, |newest| now.max(newest + TimeDelta::seconds(1)))
+}
+
 /// What a drill measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DrillFacts {

@@ -25,7 +25,7 @@ use crate::repository::manifest::Manifest;
 use crate::repository::marker::{Marker, ObjectFacts};
 use crate::repository::pack_cache::{self, OpenPack, PackCache};
 use crate::repository::presence::lacks;
-use crate::repository::proof::{self, ReadTimes};
+use crate::repository::proof::{self, Coverage};
 use crate::repository::reader::{self, BackupReader};
 use crate::repository::vault::{Listing, Vault};
 
@@ -113,19 +113,9 @@ pub struct VaultReport {
     pub unfinished: usize,
     /// Objects that this version does not know.
     pub unknown_objects: Vec<String>,
-    /// Packs that the backups need and the store has, index segments included.
-    pub packs: usize,
-    /// Of them, those that were read now.
-    pub packs_read: usize,
-    /// Of them, those that this rung has read, now or in earlier runs.
-    pub packs_proven: usize,
-    /// When the pack was read that was not read for the longest time.
-    pub oldest_proof_at: Option<DateTime<Utc>>,
-    /// False where the time was over before all that was chosen was read.
-    pub complete: bool,
-    /// When which packs were read, for the record.
-    #[serde(skip)]
-    pub read_at: ReadTimes,
+    /// How much of it was read, now and before.
+    #[serde(flatten)]
+    pub coverage: Coverage,
     /// The backups whose markers verify.
     #[serde(skip)]
     pub genuine: Vec<Present>,
@@ -169,12 +159,7 @@ pub async fn verify_some(vault: &Vault, task: &Task<'_>) -> Result<VaultReport, 
         unreferenced_packs: 0,
         unfinished: listing.uncommitted.len(),
         unknown_objects: listing.strangers.iter().map(ToString::to_string).collect(),
-        packs: 0,
-        packs_read: 0,
-        packs_proven: 0,
-        oldest_proof_at: None,
-        complete: true,
-        read_at: ReadTimes::default(),
+        coverage: Coverage::before(&listing.proofs),
         genuine: Vec::new(),
     };
     let (needed, segments, order, chosen, epochs, tables) = Default::default();
@@ -303,12 +288,12 @@ impl Verification<'_> {
         }
         // What does not verify was found above, or is passed over: its packs are read again.
         let mut passed_over = Vec::new();
-        self.report.read_at = self.vault.read_times(&ids, self.task.rung, &mut passed_over).await?;
+        self.report.coverage.read_at = self.vault.read_times(&ids, self.task.rung, &mut passed_over).await?;
         let there = || self.needed.keys().copied().filter(|hash| self.listing.packs.contains_key(hash));
-        self.report.packs = there().count();
-        self.order = proof::choose(there(), &self.report.read_at, self.task.share, self.task.older_than);
+        self.report.coverage.packs = there().count();
+        self.order = proof::choose(there(), &self.report.coverage.read_at, self.task.share, self.task.older_than);
         self.chosen = self.order.iter().copied().collect();
-        self.report.read_at.retain(&self.needed.keys().copied().collect());
+        self.report.coverage.read_at.retain(&self.needed.keys().copied().collect());
         Ok(())
     }
 
@@ -317,7 +302,7 @@ impl Verification<'_> {
         if !self.task.enough.is_cancelled() {
             return self.chosen.remove(&hash);
         }
-        self.report.complete = self.report.complete && !self.chosen.contains(&hash);
+        self.report.coverage.complete = self.report.coverage.complete && !self.chosen.contains(&hash);
         false
     }
 
@@ -336,15 +321,15 @@ impl Verification<'_> {
     fn was_read(&mut self, hash: Hash32, read: Result<(), Error>) -> Result<(), Error> {
         let bytes = self.listing.packs.get(&hash).map_or(0, |pack| pack.bytes);
         self.report.objects_read += 1;
-        self.report.packs_read += 1;
+        self.report.coverage.packs_read += 1;
         self.report.bytes_read += bytes;
         let delta = Progress { bytes, store_bytes: bytes, ..Progress::default() };
         self.task.monitor.target_advances(self.vault.target(), delta);
         let Err(error) = read else {
-            self.report.read_at.set(&hash, self.task.now);
+            self.report.coverage.read_at.set(&hash, self.task.now);
             return Ok(());
         };
-        self.report.read_at.forget(&hash);
+        self.report.coverage.read_at.forget(&hash);
         self.found(error, self.affected_by(hash))
     }
 
@@ -371,7 +356,7 @@ impl Verification<'_> {
                 self.open_pack(hash, *epoch).await?;
             }
         }
-        opened.retain(|_| self.report.complete);
+        opened.retain(|_| self.report.coverage.complete);
         for id in opened {
             match self.open(id).await {
                 Ok(reader) => self.check_runs(reader.manifest()),
@@ -429,7 +414,7 @@ impl Verification<'_> {
         self.tables.0.insert(hash, Table { entries: open.entries.clone(), proven });
         self.was_read(hash, Ok(()))?;
         if before < self.report.findings.len() {
-            self.report.read_at.forget(&hash);
+            self.report.coverage.read_at.forget(&hash);
         }
         Ok(())
     }
@@ -494,7 +479,7 @@ impl Verification<'_> {
         let whole: BTreeSet<BackupId> = &self.listing.committed - &broken;
         self.report.whole = whole.len();
         self.report.newest_whole = whole.last().copied();
-        (self.report.packs_proven, self.report.oldest_proof_at) = self.report.read_at.summary();
+        self.report.coverage.sum_up();
         self.report
     }
 }

@@ -53,8 +53,8 @@ async fn verify(world: &World, vault: &Vault, rung: Rung, packs: usize) -> Vault
         whole: report.findings.is_empty(),
         backups: report.backups,
         newest_whole: report.newest_whole,
-        packs: report.packs,
-        read_at: report.read_at.clone(),
+        packs: report.coverage.packs,
+        read_at: report.coverage.read_at.clone(),
         drill: None,
     };
     vault.put_proof(&proof, [2; 4]).await.expect("put");
@@ -75,20 +75,21 @@ async fn what_one_run_could_not_read_the_next_one_reads_first() {
         loop {
             let report = verify(&world, &vault, rung, 1).await;
             runs += 1;
-            assert_eq!((report.findings.as_slice(), report.packs_read), (&[][..], 1), "{rung:?}");
-            assert_eq!(report.packs_proven, runs, "{rung:?}: each run reads another pack");
-            assert!(!report.complete, "{rung:?}: all was asked for, and one was read");
-            oldest.insert(report.oldest_proof_at);
+            assert_eq!((report.findings.as_slice(), report.coverage.packs_read), (&[][..], 1), "{rung:?}");
+            assert_eq!(report.coverage.packs_proven, runs, "{rung:?}: each run reads another pack");
+            assert!(!report.coverage.complete, "{rung:?}: all was asked for, and one was read");
+            oldest.insert(report.coverage.oldest_proof_at);
             world.advance(1);
-            if report.packs_proven == report.packs {
+            if report.coverage.packs_proven == report.coverage.packs {
                 break;
             }
         }
         assert!(4 <= runs, "{rung:?}: {runs} packs");
         let next = verify(&world, &vault, rung, 1).await;
-        assert!(!oldest.contains(&next.oldest_proof_at), "{rung:?}: the oldest proof was renewed");
+        assert!(!oldest.contains(&next.coverage.oldest_proof_at), "{rung:?}: the oldest proof was renewed");
+        world.advance(1);
         let all = verify(&world, &vault, rung, usize::MAX).await;
-        assert!(all.complete && all.packs_read == all.packs, "{rung:?}");
+        assert!(all.coverage.complete && all.coverage.packs_read == all.coverage.packs, "{rung:?}");
         assert_eq!(vault.proofs().await.expect("list").len(), runs + 2);
     }
 }
@@ -113,5 +114,5 @@ async fn a_run_that_was_ended_before_it_began_finds_what_is_missing_all_the_same
         enough: &enough,
     };
     let report = verify_some(&vault, &task).await.expect("the store works");
-    assert_eq!((report.findings.len(), report.packs_read), (1, 0), "{report:?}");
+    assert_eq!((report.findings.len(), report.coverage.packs_read), (1, 0), "{report:?}");
 }
