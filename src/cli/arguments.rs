@@ -88,6 +88,9 @@ pub enum Verb {
     /// Print which backups there are as one signed line, to keep elsewhere.
     #[command(after_help = exit::HELP)]
     Checkpoint(Checkpoint),
+    /// Prove backups: restore them into scratch databases, ask them, and drop them again.
+    #[command(after_help = exit::HELP)]
+    Drill(Drill),
     /// Write a backup as plain SQL.
     #[command(after_help = exit::HELP)]
     Export(Export),
@@ -292,7 +295,7 @@ pub struct Verify {
     #[arg(long)]
     pub no_record: bool,
     /// Compare with what `checkpoint` printed: finds backups that were hidden, removed or rolled back.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["sample", "max_duration", "older_than"])]
     pub checkpoint: Option<PathBuf>,
     /// Print the report as one JSON document.
     #[arg(long)]
@@ -305,6 +308,44 @@ pub struct Checkpoint {
     /// Name every backup, not only the newest of each vault, and write the line to this file, which must not exist.
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// `drill`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whom").args(["all", "central", "tenant"]).multiple(true))]
+#[command(group = ArgGroup::new("some").args(["sample", "oldest_proof"]).conflicts_with("whom"))]
+#[command(group = ArgGroup::new("what").args(["all", "central", "tenant", "sample", "oldest_proof"]).required(true).multiple(true))]
+pub struct Drill {
+    /// Every target of the repository.
+    #[arg(long)]
+    pub all: bool,
+    /// The central database.
+    #[arg(long)]
+    pub central: bool,
+    /// A tenant; may be repeated.
+    #[arg(long, value_name = "NAME", value_parser = TargetName::new)]
+    pub tenant: Vec<TargetName>,
+    /// N targets, by chance.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: Option<u32>,
+    /// N targets, those first that were never drilled or not for the longest time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub oldest_proof: Option<u32>,
+    /// The configured server that takes the scratch databases.
+    #[arg(long, value_name = "NAME")]
+    pub server: String,
+    /// Let that be a server that holds databases of the fleet: a drill takes its time and its disk.
+    #[arg(long)]
+    pub on_live_server: bool,
+    /// Write a JSON document and a page in Markdown into this folder, which must exist.
+    #[arg(long, value_name = "FOLDER")]
+    pub evidence: Option<PathBuf>,
+    /// Store no record of the proof: for credentials that may only read.
+    #[arg(long)]
+    pub no_record: bool,
+    /// Print the report as one JSON document.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `export`.

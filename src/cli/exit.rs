@@ -73,7 +73,7 @@ Exit codes:
     2  usage or configuration                    13  database unreachable
     3  some targets failed                       15  stopped by a failure threshold
     4  nothing selected                         124  no progress
-    5  verification failed (damage included)    130  stopped by SIGINT
+    5  verification or drill failed (damage)     130  stopped by SIGINT
     6  client program missing or too old        143  stopped by SIGTERM";
 
 #[cfg(test)]

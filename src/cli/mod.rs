@@ -9,6 +9,8 @@ mod checkpoint;
 mod config;
 mod copy;
 mod doctor;
+mod drill;
+mod evidence;
 pub mod exit;
 mod export;
 pub mod failure;
@@ -190,6 +192,7 @@ async fn run_verb(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Restore(arguments) => restore::run(&arguments, context).await,
         Verb::Verify(arguments) => verify::run(&arguments, context).await,
         Verb::Checkpoint(arguments) => checkpoint::run(&arguments, context).await,
+        Verb::Drill(arguments) => drill::run(&arguments, context).await,
         Verb::Export(arguments) => export::run(&arguments, context).await,
         Verb::Copy(arguments) => copy::run(&arguments, context).await,
         Verb::Keys(verb) => keys::run(&verb, context).await,

@@ -88,7 +88,7 @@ fn page(report: &Report) -> String {
         let _ = writeln!(text, "        no backup needs it: look at who could write there, and remove it");
     }
     if let Some(compared) = &report.checkpoint {
-        alarms(compared, &mut text);
+        alarms(compared, report.complete, &mut text);
     }
     for folder in &report.unknown_folders {
         let _ = writeln!(text, "unknown  {folder} is no vault of ours");
@@ -96,12 +96,13 @@ fn page(report: &Report) -> String {
     text
 }
 
-fn alarms(compared: &Compared, text: &mut String) {
+fn alarms(compared: &Compared, complete: bool, text: &mut String) {
     let taken = compared.taken_at.format("%Y-%m-%d %H:%M UTC");
     for alarm in &compared.alarms {
         let _ = writeln!(text, "missing  {} {}: {}", alarm.target, alarm.backup, alarm.what);
     }
     let _ = match compared.alarms.len() {
+        0 if !complete => writeln!(text, "stopped  not every vault was compared with the checkpoint"),
         0 => writeln!(
             text,
             "ok       nothing is missing that the checkpoint of {taken} saw ({} backups)",
@@ -158,7 +159,7 @@ fn summary(report: &Report) -> String {
         (0, _) if !report.complete => "the same command again: it goes on where this run stopped",
         (0, Rung::Presence) => "dbkeeper verify --read-packs reads and compares every byte that is stored",
         (0, Rung::Packs) => "dbkeeper verify --read-data decrypts and compares every chunk; it needs the identity",
-        (0, _) => "dbkeeper restore --tenant NAME --no-swap proves a whole restore",
+        (0, _) => "dbkeeper drill --oldest-proof N --server SCRATCH proves whole restores",
         _ => "dbkeeper backup --all now: what is damaged is stored again, and old backups stay as they are",
     };
     let read = ByteSize(bytes).approximate();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 mod complaint;
 mod copies;
 mod document;
+mod drill;
 mod encryption;
 pub mod environment;
 mod error;
@@ -29,6 +30,7 @@ mod volume;
 
 pub use complaint::Complaint;
 pub use copies::SecondRepository;
+pub use drill::{CheckOn, DrillCheck};
 pub use encryption::Encryption;
 pub use environment::Environment;
 pub use error::Error;
@@ -67,6 +69,8 @@ pub struct Config {
     pub retention: Retention,
     /// How much the process takes at once.
     pub limits: Limits,
+    /// What restored databases are asked in a drill.
+    pub drill_checks: Vec<DrillCheck>,
     /// Every value with where it came from, in reading order.
     pub settings: Vec<Setting>,
 }
@@ -115,6 +119,7 @@ impl Config {
         let volumes = volume::read_all(&top);
         let retention = Retention::read(&top);
         let limits = Limits::read(&top);
+        let drill_checks = drill::read_checks(&top);
         top.finish();
         let settings = reader.finish()?;
         let proved = "a value that is missing was complained about";
@@ -129,6 +134,7 @@ impl Config {
             volumes,
             retention: retention.expect(proved),
             limits: limits.expect(proved),
+            drill_checks,
             settings,
         })
     }

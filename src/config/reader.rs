@@ -227,7 +227,7 @@ impl<'a> Section<'a> {
                 DeValue::Table(table) => sections.push(Section {
                     reader: self.reader,
                     path,
-                    title: format!("[[{key}]]"),
+                    title: format!("[[{}]]", self.path_of(key)),
                     span: Some(item.span()),
                     table: Some(table),
                     known: RefCell::default(),

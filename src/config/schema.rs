@@ -23,6 +23,7 @@ struct File {
     volumes: Option<Vec<Volume>>,
     retention: Option<Retention>,
     limits: Option<Limits>,
+    drill: Option<Drill>,
 }
 
 /// Where backups are kept, how the store is spoken to, and where the repository key is.
@@ -296,6 +297,47 @@ struct Limits {
     /// How long nothing may move before a target is given up; at least 10s.
     #[schemars(extend("default" = "10m"))]
     no_progress: Option<Duration>,
+}
+
+/// What a drill asks of the databases that it restored.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Drill {
+    /// Questions of your own.
+    checks: Option<Vec<DrillCheck>>,
+}
+
+/// A query and its expected answer: either `expect`, or `at_least` and `at_most`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct DrillCheck {
+    /// Your name for it.
+    name: String,
+    /// One statement, run in a read-only transaction; the first value of the first row is its answer.
+    query: String,
+    /// The answer, as the server prints it.
+    expect: Option<String>,
+    /// The answer is a number that is not less.
+    at_least: Option<i64>,
+    /// The answer is a number that is not more.
+    at_most: Option<i64>,
+    /// Which targets are asked.
+    #[schemars(extend("default" = "all"))]
+    on: Option<CheckOn>,
+    /// Only these tenants.
+    #[schemars(extend("default" = []))]
+    tenants: Option<Vec<String>>,
+    /// How long it may take; at least 1s.
+    #[schemars(extend("default" = "1m"))]
+    time_limit: Option<Duration>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum CheckOn {
+    All,
+    Central,
+    Tenants,
 }
 
 /// The JSON Schema of a configuration file.

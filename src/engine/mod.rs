@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::class::Class;
 
+pub mod check;
 pub mod postgres;
 
 /// The name of the part that carries the schema; it is restored before all others.

@@ -9,6 +9,7 @@ pub mod context;
 pub mod copy;
 pub(crate) mod damage;
 pub mod doctor;
+pub mod drill;
 pub mod export;
 pub mod freshness;
 pub mod init;

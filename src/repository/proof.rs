@@ -4,6 +4,7 @@
 //! begins anew. The newest of a rung holds all that is known, so the others only tell the past.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -243,6 +244,10 @@ pub struct LastProof {
     pub result: &'static str,
     /// When the pack was read that was not read for the longest time, where packs are read.
     pub oldest_at: Option<DateTime<Utc>>,
+    /// How long the restore of a drill took.
+    pub recovery_time_seconds: Option<u64>,
+    /// How old the backup was that a drill restored.
+    pub recovery_point_seconds: Option<u64>,
 }
 
 /// When a target was last proven, rung by rung.
@@ -267,7 +272,14 @@ impl Proof {
             (true, true) => "partial",
             (true, false) => "ok",
         };
-        LastProof { at: self.proven_at, result, oldest_at }
+        let took = |facts: &DrillFacts| Duration::try_from_secs_f64(facts.recovery_seconds).ok();
+        LastProof {
+            at: self.proven_at,
+            result,
+            oldest_at,
+            recovery_time_seconds: self.drill.as_ref().and_then(took).map(|took| took.as_secs()),
+            recovery_point_seconds: self.drill.as_ref().map(|facts| facts.age_seconds),
+        }
     }
 }
 

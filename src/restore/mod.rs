@@ -116,6 +116,19 @@ pub async fn restore(
     }
 }
 
+/// Restores without publishing: the caller looks at what is there, and abandons the session, whatever came of it.
+pub async fn rehearse(
+    target: &TargetId,
+    reader: &Arc<BackupReader>,
+    session: &mut dyn RestoreSession,
+    (monitor, stop): (&dyn Monitor, &CancellationToken),
+) -> Result<(), Error> {
+    tokio::select! {
+        filled = fill(target, reader, session, monitor) => filled,
+        () = stop.cancelled() => Err(Error::Stopped),
+    }
+}
+
 async fn fill(
     target: &TargetId,
     reader: &Arc<BackupReader>,

@@ -76,7 +76,7 @@ fn every_error_of_a_file_is_reported_at_once_in_the_order_of_lines() {
 
 #[test]
 fn unknown_keys_and_sections_are_named_with_what_was_meant() {
-    let sections = r#"expected one of "central", "copies", "encryption", "limits", "repository", "retention", "servers", "tenants", "volumes""#;
+    let sections = r#"expected one of "central", "copies", "drill", "encryption", "limits", "repository", "retention", "servers", "tenants", "volumes""#;
     check("[tennants]\n", "5:2: unknown section \"tennants\" in the file", sections, Some("did you mean \"tenants\"?"));
     check("[colour]\n", "5:2: unknown section \"colour\" in the file", sections, None);
     let sources = r#"expected one of "file", "env", "command""#;

@@ -1,5 +1,6 @@
 //! The configuration: what it says when something is wrong, where values come from, and what it promises to editors.
 
+mod drill;
 mod errors;
 mod origins;
 mod schema;

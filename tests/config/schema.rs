@@ -14,7 +14,8 @@ fn every_section() -> String {
     format!(
         "{base}[[copies]]\nname = \"second\"\nurl = \"s3://other\"\n[[servers]]\nname = \"pg\"\nurl = \"postgres://u@h\"\n[central]\nserver = \"pg\"\ndatabase = \"c\"\n\
          [tenants]\nserver = \"pg\"\ndiscover = {{ preset = \"stancl\" }}\n[[volumes]]\nname = \"m\"\npath = \"/m\"\n\
-         [retention]\ndaily = 0\nyearly = 1\n[limits]\n"
+         [retention]\ndaily = 0\nyearly = 1\n[limits]\n\
+         [[drill.checks]]\nname = \"n\"\nquery = \"q\"\nexpect = \"1\"\n"
     )
 }
 

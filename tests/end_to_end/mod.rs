@@ -4,6 +4,7 @@ mod checkpoint;
 mod copy;
 mod damage;
 mod disaster;
+mod drill;
 mod failures;
 mod fleet;
 mod golden;

@@ -9,7 +9,7 @@ mod life;
 mod matrix;
 mod planted;
 mod promises;
-mod reseal;
 mod proof;
+mod reseal;
 mod round_trip;
 mod support;

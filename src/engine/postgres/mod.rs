@@ -22,6 +22,7 @@ mod session;
 mod snapshot;
 
 // The restore and the export.
+pub mod check;
 pub mod export;
 pub mod leftovers;
 pub mod restore;
