@@ -1,4 +1,7 @@
-//! Sealing with age (age-encryption.org/v1): X25519 recipients and identities.
+//! Sealing with age (age-encryption.org/v1): X25519 recipients and identities, and those of age's plugins.
+//!
+//! Data is sealed to X25519 only; a plugin (a hardware key) stands for a person, to whom short secrets are sealed. It is a
+//! program that is run, and may wait for a finger: call what takes its identities where waiting is allowed.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -28,6 +31,12 @@ pub enum Error {
     /// None of the identities opens it.
     #[error("sealed to other recipients than these identities")]
     WrongIdentity,
+    /// A plugin is not installed, or did not do it.
+    #[error("age plugin: {reason}")]
+    Plugin {
+        /// Its words.
+        reason: String,
+    },
     /// The passphrase is another one.
     #[error("the passphrase does not fit")]
     WrongPassphrase,
@@ -49,7 +58,15 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Recipient {
     text: String,
-    inner: age::x25519::Recipient,
+    inner: RecipientKind,
+}
+
+#[derive(Clone)]
+enum RecipientKind {
+    Native(age::x25519::Recipient),
+    Plugin(age::plugin::Recipient),
+    /// The public half of a plugin's identity, which only the plugin knows.
+    Unknown,
 }
 
 impl FromStr for Recipient {
@@ -57,9 +74,39 @@ impl FromStr for Recipient {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let parsed: Result<age::x25519::Recipient, _> = text.parse();
-        let inner =
-            parsed.map_err(|reason| Error::BadRecipient { text: text.to_owned(), reason: reason.to_string() })?;
-        Ok(Self { text: inner.to_string(), inner })
+        let reason = match parsed {
+            Ok(inner) => return Ok(Self { text: inner.to_string(), inner: RecipientKind::Native(inner) }),
+            Err(reason) => reason.to_string(),
+        };
+        let plugin: Result<age::plugin::Recipient, _> = text.parse();
+        let inner = plugin.map_err(|_| Error::BadRecipient { text: text.to_owned(), reason })?;
+        Ok(Self { text: text.to_owned(), inner: RecipientKind::Plugin(inner) })
+    }
+}
+
+impl Recipient {
+    /// True for an X25519 recipient, to which data may be sealed.
+    pub fn is_native(&self) -> bool {
+        matches!(self.inner, RecipientKind::Native(_))
+    }
+
+    /// What age seals to; fails where a plugin is not installed.
+    fn for_age(&self) -> Result<Box<dyn age::Recipient>, Error> {
+        match &self.inner {
+            RecipientKind::Native(inner) => Ok(Box::new(inner.clone())),
+            RecipientKind::Plugin(inner) => {
+                let opened = age::plugin::RecipientPluginV1::new(
+                    inner.plugin(),
+                    std::slice::from_ref(inner),
+                    &[],
+                    Conversation { ask: None },
+                );
+                opened
+                    .map(|plugin| Box::new(plugin) as Box<dyn age::Recipient>)
+                    .map_err(|error| Error::Plugin { reason: error.to_string() })
+            }
+            RecipientKind::Unknown => Err(Error::Plugin { reason: format!("{} is no recipient", self.text) }),
+        }
     }
 }
 
@@ -86,8 +133,41 @@ impl PartialEq for Recipient {
 /// What opens what was sealed to its recipient.
 #[derive(Clone)]
 pub struct Identity {
-    inner: age::x25519::Identity,
+    inner: IdentityKind,
     recipient: Recipient,
+}
+
+#[derive(Clone)]
+enum IdentityKind {
+    Native(age::x25519::Identity),
+    Plugin(age::plugin::Identity, Option<Ask>),
+}
+
+/// Asks a person for a secret, with these words; `None` where nobody answers.
+pub type Ask = fn(&str) -> Option<Secret>;
+
+/// How a plugin speaks to people: its messages are logged, a secret is asked for where somebody can be asked.
+#[derive(Clone)]
+struct Conversation {
+    ask: Option<Ask>,
+}
+
+impl age::Callbacks for Conversation {
+    fn display_message(&self, message: &str) {
+        tracing::info!(message, "an age plugin says");
+    }
+
+    fn confirm(&self, _message: &str, _yes: &str, _no: Option<&str>) -> Option<bool> {
+        None
+    }
+
+    fn request_public_string(&self, _description: &str) -> Option<String> {
+        None
+    }
+
+    fn request_passphrase(&self, description: &str) -> Option<age::secrecy::SecretString> {
+        self.ask.and_then(|ask| ask(description)).map(|secret| secret.reveal().to_owned().into())
+    }
 }
 
 impl fmt::Debug for Identity {
@@ -104,12 +184,28 @@ impl Identity {
         Self::parse(&Secret::new(text)).expect("bech32 of 32 bytes under age's prefix is an identity")
     }
 
-    /// Reads `AGE-SECRET-KEY-1…`.
+    /// Reads `AGE-SECRET-KEY-1…`, or a plugin's `AGE-PLUGIN-NAME-1…`.
     pub fn parse(text: &Secret) -> Result<Self, Error> {
-        let inner = age::x25519::Identity::from_str(text.reveal().trim())
-            .map_err(|reason| Error::BadIdentity { reason: reason.to_owned() })?;
+        Self::parse_asking(text, None)
+    }
+
+    /// The same; a plugin that needs a secret gets it from `ask`.
+    pub fn parse_asking(text: &Secret, ask: Option<Ask>) -> Result<Self, Error> {
+        let text = text.reveal().trim();
+        if text.starts_with("AGE-PLUGIN-") {
+            let inner = age::plugin::Identity::from_str(text)
+                .map_err(|reason| Error::BadIdentity { reason: reason.to_owned() })?;
+            let named = format!("a key of age-plugin-{}", inner.plugin());
+            return Ok(Self {
+                inner: IdentityKind::Plugin(inner, ask),
+                recipient: Recipient { text: named, inner: RecipientKind::Unknown },
+            });
+        }
+        let inner =
+            age::x25519::Identity::from_str(text).map_err(|reason| Error::BadIdentity { reason: reason.to_owned() })?;
         let public = inner.to_public();
-        Ok(Self { inner, recipient: Recipient { text: public.to_string(), inner: public } })
+        let recipient = Recipient { text: public.to_string(), inner: RecipientKind::Native(public) };
+        Ok(Self { inner: IdentityKind::Native(inner), recipient })
     }
 
     /// Reads an identity file: comments and blank lines are passed over, every other line is an identity.
@@ -122,7 +218,7 @@ impl Identity {
         Ok(found)
     }
 
-    /// Its public half.
+    /// Its public half; of a plugin's identity only the plugin's name.
     pub fn recipient(&self) -> &Recipient {
         &self.recipient
     }
@@ -131,41 +227,75 @@ impl Identity {
     pub fn to_secret(&self) -> Secret {
         use age::secrecy::ExposeSecret;
 
-        Secret::new(self.inner.to_string().expose_secret().to_owned())
+        match &self.inner {
+            IdentityKind::Native(inner) => Secret::new(inner.to_string().expose_secret().to_owned()),
+            IdentityKind::Plugin(inner, _) => Secret::new(inner.to_string()),
+        }
+    }
+
+    /// What age opens with; fails where a plugin is not installed.
+    fn for_age(&self) -> Result<Box<dyn age::Identity>, Error> {
+        match &self.inner {
+            IdentityKind::Native(inner) => Ok(Box::new(inner.clone())),
+            IdentityKind::Plugin(inner, ask) => {
+                let talk = Conversation { ask: *ask };
+                let opened = age::plugin::IdentityPluginV1::new(inner.plugin(), std::slice::from_ref(inner), talk);
+                opened
+                    .map(|plugin| Box::new(plugin) as Box<dyn age::Identity>)
+                    .map_err(|error| Error::Plugin { reason: error.to_string() })
+            }
+        }
     }
 }
 
-/// Seals `plain` to all `recipients`, which must not be empty.
+/// Seals `plain` to all `recipients`, which must not be empty, and are X25519 recipients all.
 pub fn seal(plain: &[u8], recipients: &[Recipient]) -> Vec<u8> {
+    seal_to_all(plain, recipients).expect("sealing to X25519 recipients runs no program")
+}
+
+fn seal_to_all(plain: &[u8], recipients: &[Recipient]) -> Result<Vec<u8>, Error> {
     assert!(!recipients.is_empty(), "sealing to nobody would lose the data");
-    let all = recipients.iter().map(|recipient| &recipient.inner as &dyn age::Recipient);
-    let encryptor = age::Encryptor::with_recipients(all).expect("there is a recipient, and X25519 recipients mix");
+    let all = recipients.iter().map(Recipient::for_age).collect::<Result<Vec<_>, _>>()?;
+    let failed = |error: age::EncryptError| Error::Plugin { reason: error.to_string() };
+    let encryptor =
+        age::Encryptor::with_recipients(all.iter().map(|one| one.as_ref() as &dyn age::Recipient)).map_err(failed)?;
     let tags = plain.len().div_ceil(64 << 10) * 16;
     let out = Vec::with_capacity(plain.len() + tags + 200 * (1 + recipients.len()) + 64);
     let mut writer = encryptor.wrap_output(out).expect("writing to memory does not fail");
     writer.write_all(plain).expect("writing to memory does not fail");
-    writer.finish().expect("writing to memory does not fail")
+    Ok(writer.finish().expect("writing to memory does not fail"))
 }
 
 /// Opens `sealed` with the first of `identities` that fits; refuses more than `limit` bytes of plaintext.
 pub fn open(sealed: &[u8], identities: &[Identity], limit: usize) -> Result<Vec<u8>, Error> {
     let decryptor = age::Decryptor::new_buffered(sealed).map_err(open_error)?;
-    let all = identities.iter().map(|identity| &identity.inner as &dyn age::Identity);
-    let reader = decryptor.decrypt(all).map_err(open_error)?;
+    // A plugin that is missing matters only if no other identity fits.
+    let (mut all, mut missing) = (Vec::with_capacity(identities.len()), None);
+    for identity in identities {
+        match identity.for_age() {
+            Ok(identity) => all.push(identity),
+            Err(error) => missing = missing.or(Some(error)),
+        }
+    }
+    let opened = decryptor.decrypt(all.iter().map(|one| one.as_ref() as &dyn age::Identity));
+    let reader = opened.map_err(|error| match (open_error(error), missing) {
+        (Error::WrongIdentity, Some(missing)) => missing,
+        (error, _) => error,
+    })?;
     let mut plain = Vec::with_capacity(sealed.len().min(limit));
     let read = reader.take(limit as u64 + 1).read_to_end(&mut plain);
     read.map_err(|error| Error::Damaged { reason: error.to_string() })?;
     if plain.len() > limit { Err(Error::TooLarge { limit }) } else { Ok(plain) }
 }
 
-/// Seals a short secret as armoured text, for a JSON document.
-pub fn seal_text(secret: &Secret, recipients: &[Recipient]) -> String {
-    let sealed = seal(secret.reveal().as_bytes(), recipients);
+/// Seals a short secret as armoured text, for a JSON document. May run plugins, and fails only with theirs.
+pub fn seal_text(secret: &Secret, recipients: &[Recipient]) -> Result<String, Error> {
+    let sealed = seal_to_all(secret.reveal().as_bytes(), recipients)?;
     let mut armor = age::armor::ArmoredWriter::wrap_output(Vec::new(), age::armor::Format::AsciiArmor)
         .expect("writing to memory does not fail");
     armor.write_all(&sealed).expect("writing to memory does not fail");
     let text = armor.finish().expect("writing to memory does not fail");
-    String::from_utf8(text).expect("armour is ASCII")
+    Ok(String::from_utf8(text).expect("armour is ASCII"))
 }
 
 /// Opens what [`seal_text`] made.
@@ -212,6 +342,9 @@ pub fn open_protected(bytes: &[u8], passphrase: &Secret) -> Result<Secret, Error
 fn open_error(error: age::DecryptError) -> Error {
     match error {
         age::DecryptError::NoMatchingKeys => Error::WrongIdentity,
+        age::DecryptError::Plugin(_) | age::DecryptError::PluginResolve(_) => {
+            Error::Plugin { reason: error.to_string() }
+        }
         other => Error::Damaged { reason: other.to_string() },
     }
 }
@@ -219,6 +352,10 @@ fn open_error(error: age::DecryptError) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PLUGIN_RECIPIENT: &str = "age1nobodyhasthis1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqzt5whp";
+    const PLUGIN_IDENTITY: &str =
+        "AGE-PLUGIN-NOBODYHASTHIS-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ8M5QWG";
 
     #[test]
     fn only_the_right_identity_opens_and_damage_is_seen() {
@@ -238,7 +375,7 @@ mod tests {
         let identity = Identity::from_bytes(&[9; 32]);
         let again = Identity::parse(&identity.to_secret()).expect("parse");
         assert_eq!(again.recipient(), identity.recipient());
-        let armored = seal_text(&Secret::new("key".to_owned()), &[identity.recipient().clone()]);
+        let armored = seal_text(&Secret::new("key".to_owned()), &[identity.recipient().clone()]).expect("seal");
         assert!(armored.starts_with("-----BEGIN AGE ENCRYPTED FILE-----"));
         assert_eq!(open_text(&armored, &[identity]).expect("open").reveal(), "key");
     }
@@ -257,6 +394,21 @@ mod tests {
             assert!(open(&bytes[..bytes.len() / 2], "correct horse").is_err());
         }
         assert!(!is_protected(b"AGE-SECRET-KEY-1"));
+    }
+
+    #[test]
+    fn a_plugin_that_is_not_installed_is_named_and_stands_in_nobodys_way() {
+        let recipient: Recipient = PLUGIN_RECIPIENT.parse().expect("a plugin's recipient");
+        assert!(!recipient.is_native());
+        assert_eq!(recipient.to_string(), PLUGIN_RECIPIENT);
+        let alice = Identity::from_bytes(&[1; 32]);
+        let secret = Secret::new("key".to_owned());
+        let error = seal_text(&secret, &[alice.recipient().clone(), recipient]).expect_err("no such plugin");
+        assert!(error.to_string().contains("age-plugin-nobodyhasthis"), "{error}");
+        let plugin = Identity::parse(&Secret::new(PLUGIN_IDENTITY.to_owned())).expect("a plugin's identity");
+        let sealed = seal_text(&secret, &[alice.recipient().clone()]).expect("seal");
+        assert_eq!(open_text(&sealed, &[plugin.clone(), alice]).expect("open").reveal(), "key");
+        assert!(matches!(open_text(&sealed, &[plugin]), Err(Error::Plugin { .. })));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct Encryption {
     /// The passphrase of that file, where it is protected by one.
     pub identity_passphrase: Option<SecretReference>,
     /// Asks a person for the passphrase where none is configured; no configuration sets it.
-    pub ask: Option<fn() -> Option<Secret>>,
+    pub ask: Option<seal::Ask>,
 }
 
 impl Encryption {
@@ -53,7 +53,8 @@ impl Config {
             let bad = |_: seal::Error| {
                 reference.failed(&format!("holds something that is no age identity in line {}", index + 1), None)
             };
-            identities.push(seal::Identity::parse(&Secret::new(line.to_owned())).map_err(bad)?);
+            let line = Secret::new(line.to_owned());
+            identities.push(seal::Identity::parse_asking(&line, self.encryption.ask).map_err(bad)?);
         }
         match identities.is_empty() {
             false => Ok(identities),
@@ -75,7 +76,7 @@ impl Config {
         }
         let passphrase = match (&self.encryption.identity_passphrase, self.encryption.ask) {
             (Some(passphrase), _) => Some(passphrase.read(environment).await?),
-            (None, Some(ask)) => ask(),
+            (None, Some(ask)) => ask("passphrase of the identity"),
             (None, None) => None,
         };
         let missing = "is protected by a passphrase: set encryption.identity_passphrase, or run this on a terminal";

@@ -145,8 +145,8 @@ struct ByteSize(#[schemars(regex(pattern = "^[0-9]+ *(B|KiB|MiB|GiB|TiB)$"))] St
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Encryption {
-    /// The recovery recipients, as keygen prints them.
-    #[schemars(length(min = 1), inner(regex(pattern = "^age1[0-9a-z]{58}$")))]
+    /// The recovery recipients, as keygen or a plugin of age prints them.
+    #[schemars(length(min = 1), inner(regex(pattern = "^age1[0-9a-z]{58,}$")))]
     recipients: Vec<String>,
     /// An age identity file; only where restores run.
     identity: Option<Secret>,

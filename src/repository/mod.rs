@@ -282,6 +282,15 @@ pub enum Error {
         /// To whom they are sealed.
         sealed_to: Vec<String>,
     },
+    /// An age plugin that the keys need is not installed, or did not do it.
+    #[error("the keys of {target} need an age plugin")]
+    Plugin {
+        /// Whose keys.
+        target: TargetId,
+        /// What it said.
+        #[source]
+        source: seal::Error,
+    },
     /// No recipient is configured.
     #[error("no recovery recipient is configured")]
     NoRecipient,
@@ -318,7 +327,8 @@ impl Error {
         match self {
             Self::Absent { .. } | Self::Exists { .. } | Self::Orphaned { .. } => Class::Store,
             Self::Format { .. } | Self::Torn { .. } | Self::AnotherRepository { .. } => Class::Store,
-            Self::WrongKey { .. } | Self::NoKey { .. } | Self::WrongIdentity { .. } => Class::Key,
+            Self::WrongKey { .. } | Self::NoKey { .. } => Class::Key,
+            Self::WrongIdentity { .. } | Self::Plugin { .. } => Class::Key,
             Self::Store { source, .. } => source.class(),
             Self::Damaged { .. } | Self::PackMissing { .. } | Self::Compress { .. } => Class::Corrupt,
             Self::Tampered { .. } => Class::Tampered,
@@ -353,6 +363,9 @@ impl Error {
             }
             Self::NoBackup { target, .. } => format!("run `dbkeeper list` to see what there is for {target}"),
             Self::WrongIdentity { sealed_to, .. } => format!("they are sealed to {}", sealed_to.join(", ")),
+            Self::Plugin { .. } => {
+                "install the plugin (a program age-plugin-NAME in PATH), or use another identity".to_owned()
+            }
             Self::NoRecipient => "set [encryption] recipients to what `dbkeeper keygen` printed".to_owned(),
             Self::Compress { .. } | Self::RowTooLarge { .. } | Self::DocumentTooLarge { .. } => return None,
         };
@@ -369,6 +382,7 @@ fn is_absent_folder(error: &store::Error) -> bool {
 fn seal_error(error: seal::Error, key: ObjectKey, target: &TargetId, sealed_to: Vec<String>) -> Error {
     match error {
         seal::Error::WrongIdentity => Error::WrongIdentity { target: target.clone(), sealed_to },
+        seal::Error::Plugin { .. } => Error::Plugin { target: target.clone(), source: error },
         other => Error::Damaged { key, what: other.to_string() },
     }
 }

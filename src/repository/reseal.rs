@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::base::clock::Entropy;
 use crate::base::ids::{EpochId, TargetId};
-use crate::codec::seal::{self, Identity, Recipient};
+use crate::codec::seal::{Identity, Recipient};
 use crate::repository::layout::{VaultObject, vault_prefix};
 use crate::repository::marker::FORMAT;
 use crate::repository::vault::{Epoch, EpochDocument, Listing, Vault};
@@ -173,7 +173,7 @@ impl Vault {
             epoch: facts.epoch,
             recipient: identity.recipient().to_string(),
             sealed_to: recipients.iter().map(ToString::to_string).collect(),
-            sealed: seal::seal_text(&identity.to_secret(), recipients),
+            sealed: self.seal_secret(identity, recipients.to_vec()).await?,
         };
         for revision in facts.revision + 1..=facts.revision + MAX_TRIES {
             let key = VaultObject::Epoch(facts.epoch, revision).key(self.target());

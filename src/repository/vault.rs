@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Entropy;
+use crate::base::cpu;
 use crate::base::ids::{BackupId, EpochId, Hash32, TargetId};
 use crate::base::secret::Secret;
 use crate::codec::digest::sha256;
@@ -328,7 +329,11 @@ impl Vault {
             };
             let key = VaultObject::Epoch(epoch, revision).key(&self.target);
             let parsed = document.recipient.parse();
-            let recipient = parsed.map_err(|error: seal::Error| Error::Damaged { key, what: error.to_string() })?;
+            let recipient: Recipient =
+                parsed.map_err(|error: seal::Error| Error::Damaged { key: key.clone(), what: error.to_string() })?;
+            if !recipient.is_native() {
+                return Err(Error::Damaged { key, what: "data is sealed to no plugin".to_owned() });
+            }
             return Ok(Some(Epoch { id: epoch, recipient, sealed_to: document.sealed_to }));
         }
         Ok(None)
@@ -357,7 +362,7 @@ impl Vault {
             epoch: id,
             recipient: identity.recipient().to_string(),
             sealed_to: sealed_to.clone(),
-            sealed: seal::seal_text(&identity.to_secret(), &recipients),
+            sealed: self.seal_secret(&identity, recipients).await?,
         };
         let key = VaultObject::Epoch(id, 1).key(&self.target);
         let body = Bytes::from(signed::write(&document, &key, &keys.mac));
@@ -368,6 +373,13 @@ impl Vault {
             return Err(Error::Torn { key, sent: body.len() as u64, kept: kept.len() as u64 });
         }
         Ok(Epoch { id, recipient: identity.recipient().clone(), sealed_to })
+    }
+
+    /// Seals an epoch's secret. May run plugins, so it happens where waiting is allowed.
+    pub(crate) async fn seal_secret(&self, identity: &Identity, recipients: Vec<Recipient>) -> Result<String, Error> {
+        let secret = identity.to_secret();
+        let sealed = cpu::run(move || seal::seal_text(&secret, &recipients)).await;
+        sealed.map_err(|source| Error::Plugin { target: self.target.clone(), source })
     }
 
     /// Opens an epoch's secret for restoring, from the newest revision that one of `identities` opens.
@@ -391,7 +403,8 @@ impl Vault {
     async fn open_revision(&self, epoch: EpochId, revision: u32, identities: &[Identity]) -> Result<Identity, Error> {
         let document = self.epoch_document(epoch, revision).await?;
         let key = VaultObject::Epoch(epoch, revision).key(&self.target);
-        let opened = seal::open_text(&document.sealed, identities);
+        let (sealed, identities) = (document.sealed, identities.to_vec());
+        let opened = cpu::run(move || seal::open_text(&sealed, &identities)).await;
         let secret: Secret =
             opened.map_err(|error| seal_error(error, key.clone(), &self.target, document.sealed_to.clone()))?;
         let identity =

@@ -125,4 +125,83 @@ fn an_identity_may_be_protected_by_a_passphrase() {
     let name = world.db("by_passphrase");
     world.run(&["restore", "--tenant", "acme", "--as", &name, "--yes"]).expect(0);
     assert_eq!(world.print(&name).content, world.print(&world.db("acme")).content);
+    world.reconfigure("identity_passphrase = { file = \"passphrase\" }\n", "");
+    let name = world.db("by_terminal");
+    let (said, code) = on_terminal(&world, &["restore", "--tenant", "acme", "--as", &name, "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("horse"), "what is typed is not shown: {said}");
+    assert_eq!(world.print(&name).content, world.print(&world.db("acme")).content);
+}
+
+/// Runs a program on a terminal of its own and types the passphrase when it is asked for.
+const TERMINAL: &str = r#"
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execve(sys.argv[1], sys.argv[1:], os.environ)
+said, asked = b"", False
+while True:
+    try:
+        piece = os.read(terminal, 1024)
+    except OSError:
+        break
+    if not piece:
+        break
+    said += piece
+    if not asked and b"passphrase of the identity: " in said:
+        asked = True
+        os.write(terminal, b"correct horse\n")
+sys.stdout.buffer.write(said)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+fn on_terminal(world: &World, arguments: &[&str]) -> (String, Option<i32>) {
+    let inner = world.sandbox.command(arguments);
+    let mut command = std::process::Command::new("/usr/bin/python3");
+    command.arg("-c").arg(TERMINAL).arg(inner.get_program()).args(inner.get_args());
+    command.current_dir(world.sandbox.folder()).env_clear();
+    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output().expect("run python3");
+    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+}
+
+/// A plugin of age that keeps its key in itself, as no real one does: it speaks the protocol of plugins (age-plugin.md of the
+/// age specification) and wraps file keys by a constant.
+const PLUGIN: &str = include_str!("age-plugin-dbktest.py");
+const PLUGIN_RECIPIENT: &str = "age1dbktest1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0s094ura";
+const PLUGIN_IDENTITY: &str = "AGE-PLUGIN-DBKTEST-1QQQSYQCYQ5RQWZQFPG9SCRGWPUGPZYSNZS23V9CCRYDPK8QARC0S4MG3R5";
+
+#[test]
+fn a_plugins_key_opens_what_was_sealed_to_its_recipient() {
+    let world = World::with_shops();
+    let first = recipient_of(&world);
+    world.reconfigure(&format!("[\"{first}\"]"), &format!("[\"{first}\", \"{PLUGIN_RECIPIENT}\"]"));
+    let said = world.run(&["backup", "--tenant", "acme"]);
+    assert_ne!(said.code, 0, "no keys were made");
+    let words = format!("{}{}", said.stdout, said.stderr);
+    assert!(words.contains("age-plugin-dbktest"), "a missing plugin is named: {words}");
+    let bin = world.sandbox.path("plugins");
+    std::fs::create_dir(&bin).expect("a folder");
+    let program = bin.join("age-plugin-dbktest");
+    std::fs::write(&program, PLUGIN).expect("write");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, executable).expect("chmod");
+    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
+    let with_plugin = |arguments: &[&str]| {
+        let mut command = world.sandbox.command(arguments);
+        command.env("PATH", &path);
+        world.sandbox.finish(command.output().expect("run dbkeeper"))
+    };
+    with_plugin(&["backup", "--all"]).expect(0);
+    // Only making a vault's keys needs the plugin.
+    world.run(&["backup", "--tenant", "acme"]).expect(0);
+    world.sandbox.write("plugin.txt", &format!("{PLUGIN_IDENTITY}\n"));
+    with_identity(&world, "plugin.txt");
+    let name = world.db("by_plugin");
+    let said = world.run(&["restore", "--tenant", "acme", "--as", &name, "--yes"]).expect(12).stderr;
+    assert!(said.contains("age-plugin-dbktest") && said.contains("install the plugin"), "{said}");
+    with_plugin(&["restore", "--tenant", "acme", "--as", &name, "--yes"]).expect(0);
+    assert_eq!(world.print(&name).content, world.print(&world.db("acme")).content);
+    // The other officer is as good as before, without any plugin.
+    check_restores(&world, "identity.txt", "acme", "by_officer_alone");
 }
