@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use serde::Serialize;
@@ -16,7 +17,7 @@ use crate::job::{Context, Error, chain, checkpoint};
 use crate::repository::Repository;
 use crate::repository::checkpoint::{Alarm, Checkpoint};
 use crate::repository::marker::FORMAT;
-use crate::repository::proof::{Proof, next_time};
+use crate::repository::proof::{Keep, Proof, next_time};
 use crate::repository::reports::verify_reports;
 use crate::repository::verify::{Finding, Rung, Task, VaultReport, verify_some};
 
@@ -25,6 +26,9 @@ const RECORDS_AT_ONCE: usize = 16;
 
 /// Vaults of which markers are read at once. Packs are large: the higher rungs take one vault after the other.
 const VAULTS_AT_ONCE: usize = 8;
+
+/// After so many packs (16 GiB) of one vault what was proven is recorded, so that a kill costs no more than that.
+const PACKS_BETWEEN_RECORDS: usize = 1024;
 
 /// What is verified.
 #[derive(Clone, Debug)]
@@ -193,21 +197,21 @@ impl Run<'_> {
             now,
             monitor: context.monitor.as_ref(),
             enough: &self.enough,
+            keep: request.record.then_some((PACKS_BETWEEN_RECORDS, self as &dyn Keep)),
         };
         let report = verify_some(&vault, &task).await?;
         let is_new = 0 < report.backups
             && (request.rung == Rung::Presence || report.coverage.packs_read > 0 || report.coverage.packs == 0);
         let mut problem = None;
         if request.record && is_new {
-            let recorded = vault.put_proof(&self.proof(&report), context.entropy.tail()).await;
-            problem = recorded.err().map(|error| format!("{target}: the proof was not recorded: {}", chain(&error)));
+            problem = self.record(&report).await.err().map(|error| unrecorded(&target, &error));
         }
         context.monitor.target_ends(&target, if report.findings.is_empty() { "ok" } else { "failed" });
         Ok(Some((report, problem)))
     }
 
-    fn proof(&self, report: &VaultReport) -> Proof {
-        Proof {
+    async fn record(&self, report: &VaultReport) -> Result<DateTime<Utc>, Error> {
+        let proof = Proof {
             format: FORMAT,
             vault: report.target.clone(),
             run_id: self.id,
@@ -219,7 +223,9 @@ impl Run<'_> {
             packs: report.coverage.packs,
             read_at: report.coverage.read_at.clone(),
             drill: None,
-        }
+        };
+        self.repository.vault(&report.target).put_proof(&proof, self.context.entropy.tail()).await?;
+        Ok(proof.proven_at)
     }
 
     /// What was proven longest ago first, and only the share that is wanted; only where that matters are records read.
@@ -259,6 +265,18 @@ impl Run<'_> {
         let count = if sampled { request.share.of(order.len()) } else { order.len() };
         Ok(order.into_iter().take(count).map(|(_, target)| target).collect())
     }
+}
+
+#[async_trait]
+impl Keep for Run<'_> {
+    /// What cannot be recorded now is told when the last record of the vault cannot be either.
+    async fn keep(&self, report: &VaultReport) -> Option<DateTime<Utc>> {
+        self.record(report).await.ok()
+    }
+}
+
+fn unrecorded(target: &TargetId, error: &Error) -> String {
+    format!("{target}: the proof was not recorded: {}", chain(error))
 }
 
 /// How many backups a checkpoint names, of a target or of all.

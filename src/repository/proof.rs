@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use crate::repository::Error;
 use crate::repository::layout::{self, VaultObject};
 use crate::repository::marker::FORMAT;
 use crate::repository::vault::Vault;
-use crate::repository::verify::Rung;
+use crate::repository::verify::{Rung, VaultReport};
 use crate::store;
 
 /// Records that do not verify and are passed over for older ones; what lies beyond counts as none.
@@ -139,6 +140,13 @@ impl<'de> Deserialize<'de> for ReadTimes {
         let entries: Option<BTreeMap<_, _>> = bytes.chunks(20).map(entry).collect();
         entries.map(Self).ok_or_else(|| serde::de::Error::custom("no table of packs"))
     }
+}
+
+/// Stores what was proven of a vault so far.
+#[async_trait]
+pub trait Keep: Sync {
+    /// Stores a record, and gives its time if that went well.
+    async fn keep(&self, report: &VaultReport) -> Option<DateTime<Utc>>;
 }
 
 /// How much of a vault was read.

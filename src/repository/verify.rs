@@ -25,7 +25,7 @@ use crate::repository::manifest::Manifest;
 use crate::repository::marker::{Marker, ObjectFacts};
 use crate::repository::pack_cache::{self, OpenPack, PackCache};
 use crate::repository::presence::lacks;
-use crate::repository::proof::{self, Coverage};
+use crate::repository::proof::{self, Coverage, Keep};
 use crate::repository::reader::{self, BackupReader};
 use crate::repository::vault::{Listing, Vault};
 
@@ -75,6 +75,8 @@ pub struct Task<'a> {
     pub monitor: &'a dyn Monitor,
     /// Once cancelled, no further pack is read.
     pub enough: &'a CancellationToken,
+    /// After so many packs what was proven is kept, so that a kill does not cost all of it.
+    pub keep: Option<(usize, &'a dyn Keep)>,
 }
 
 /// Something that is wrong.
@@ -142,7 +144,7 @@ struct Verification<'a> {
 pub async fn verify(vault: &Vault, rung: Rung, identities: &[Identity]) -> Result<VaultReport, Error> {
     let (enough, now) = (&CancellationToken::new(), DateTime::UNIX_EPOCH);
     let (share, older_than, monitor) = (Share::ALL, None, &Silent);
-    verify_some(vault, &Task { rung, identities, share, older_than, now, monitor, enough }).await
+    verify_some(vault, &Task { rung, identities, share, older_than, now, monitor, enough, keep: None }).await
 }
 
 /// Verifies a vault as far as the task goes. Only a store that fails is an error; damage is in the report.
@@ -309,12 +311,22 @@ impl Verification<'_> {
     /// Proves the bytes of every chosen pack that was not opened already.
     async fn packs(&mut self) -> Result<(), Error> {
         for hash in self.order.clone() {
+            let before = self.report.coverage.packs_read;
             if self.is_due(hash) {
                 let fetched = pack_cache::fetch(self.vault, &self.listing, hash).await.map(drop);
                 self.was_read(hash, fetched)?;
+                self.keep(before).await;
             }
         }
         Ok(())
+    }
+
+    async fn keep(&mut self, before: usize) {
+        let Some((every, keep)) = self.task.keep else { return };
+        let read = self.report.coverage.packs_read;
+        if before < read && read.is_multiple_of(every) {
+            self.report.coverage.recorded_at = keep.keep(&self.report).await.or(self.report.coverage.recorded_at);
+        }
     }
 
     /// Notes that a pack was read, or what is wrong with it.
@@ -352,8 +364,10 @@ impl Verification<'_> {
             }
         }
         for hash in self.order.clone() {
+            let before = self.report.coverage.packs_read;
             if let Some(epoch) = epochs.get(&hash) {
                 self.open_pack(hash, *epoch).await?;
+                self.keep(before).await;
             }
         }
         opened.retain(|_| self.report.coverage.complete);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::world::{SHOP, World};
+use crate::support::seaweed::Seaweed;
 
 fn records(world: &World, tenant: &str) -> Vec<PathBuf> {
     let folder = format!("vaults/tenant/{tenant}/proofs/");
@@ -104,4 +105,23 @@ fn where_only_some_vaults_are_looked_at_it_is_those_that_were_not_for_the_longes
     assert_eq!(seen.len(), 3, "each had its turn: {seen:?}");
     let fresh = world.json(&["verify", "--older-than", "1d", "--json"], 0);
     assert_eq!(fresh["vaults"], serde_json::json!([]), "all were proven within the day");
+}
+
+#[test]
+fn checkpoints_samples_and_drills_work_over_s3() {
+    let world = World::shared();
+    world.use_s3(&Seaweed::shared().endpoint);
+    world.tenant("proof-s3", SHOP);
+    world.run(&["init"]).expect(0);
+    world.backup();
+    let line = world.run(&["checkpoint"]).expect(0).stdout;
+    world.sandbox.write("seen", &line);
+    let report = world.json(&["verify", "--checkpoint", "seen", "--json"], 0);
+    assert_eq!(report["checkpoint"]["backups"], 2, "{report:#}");
+    let report = world.json(&["verify", "--read-data", "--sample", "50%", "--json"], 0);
+    assert!(vault(&report, "proof-s3")["packs_read"].as_u64().is_some_and(|packs| 1 <= packs), "{report:#}");
+    let drill = ["drill", "--tenant", "proof-s3", "--server", "pg", "--on-live-server", "--json"];
+    assert_eq!(world.json(&drill, 0)["result"], "ok");
+    let told = proven(&world, "proof-s3");
+    assert!(told["presence"]["result"] == "ok" && told["drill"]["result"] == "ok", "{told:#}");
 }

@@ -42,6 +42,7 @@ async fn verify(world: &World, vault: &Vault, rung: Rung, packs: usize) -> Vault
         now: world.clock.now(),
         monitor: &patience,
         enough: &patience.enough,
+        keep: None,
     };
     let report = verify_some(vault, &task).await.expect("the store works");
     let proof = Proof {
@@ -112,7 +113,48 @@ async fn a_run_that_was_ended_before_it_began_finds_what_is_missing_all_the_same
         now: world.clock.now(),
         monitor: &dbkeeper::base::monitor::Silent,
         enough: &enough,
+        keep: None,
     };
     let report = verify_some(&vault, &task).await.expect("the store works");
     assert_eq!((report.findings.len(), report.coverage.packs_read), (1, 0), "{report:?}");
+}
+
+/// Counts what it is asked to keep.
+#[derive(Default)]
+struct Kept(std::sync::Mutex<Vec<usize>>);
+
+#[async_trait::async_trait]
+impl dbkeeper::repository::proof::Keep for Kept {
+    async fn keep(&self, report: &VaultReport) -> Option<chrono::DateTime<chrono::Utc>> {
+        let (proven, _) = report.coverage.read_at.summary();
+        self.0.lock().expect("no panic").push(proven);
+        None
+    }
+}
+
+#[tokio::test]
+async fn what_was_proven_is_kept_on_the_way() {
+    for rung in [Rung::Packs, Rung::Data] {
+        let world = World::new().await;
+        let vault = world.acme();
+        for salt in 1..=4 {
+            world.back_up(&vault, b"S", &[("table:1", rows(1_500, salt))]).await.expect("back up");
+            world.advance(1);
+        }
+        let (kept, enough) = (Kept::default(), CancellationToken::new());
+        let task = Task {
+            rung,
+            identities: std::slice::from_ref(&world.officer),
+            share: Share::ALL,
+            older_than: None,
+            now: world.clock.now(),
+            monitor: &dbkeeper::base::monitor::Silent,
+            enough: &enough,
+            keep: Some((2, &kept)),
+        };
+        let report = verify_some(&vault, &task).await.expect("the store works");
+        let expected: Vec<usize> = (1..=report.coverage.packs_read / 2).map(|times| 2 * times).collect();
+        assert!(2 <= expected.len());
+        assert_eq!(*kept.0.lock().expect("no panic"), expected, "{rung:?}: after every second pack");
+    }
 }
