@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod copy;
+mod counted;
 mod damage;
 mod disaster;
 mod drill;
