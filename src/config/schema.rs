@@ -56,6 +56,8 @@ struct Repository {
     /// S3: which checksums are sent: as the SDK finds right, only where the operation requires one, or none.
     #[schemars(extend("default" = "auto"))]
     checksums: Option<Checksums>,
+    /// S3: every object is locked until its expiry; the bucket must have been made with object lock.
+    object_lock: Option<ObjectLock>,
     /// S3: how long a connection may take; at least 1s.
     #[schemars(extend("default" = "10s"))]
     connect_timeout: Option<Duration>,
@@ -96,12 +98,21 @@ struct SecondRepository {
     /// S3: which checksums are sent: as the SDK finds right, only where the operation requires one, or none.
     #[schemars(extend("default" = "auto"))]
     checksums: Option<Checksums>,
+    /// S3: every object is locked until its expiry; the bucket must have been made with object lock.
+    object_lock: Option<ObjectLock>,
     /// S3: how long a connection may take; at least 1s.
     #[schemars(extend("default" = "10s"))]
     connect_timeout: Option<Duration>,
     /// S3: how long one try of a request may take; at least 1s.
     #[schemars(extend("default" = "2m"))]
     request_timeout: Option<Duration>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum ObjectLock {
+    Governance,
+    Compliance,
 }
 
 #[derive(JsonSchema)]

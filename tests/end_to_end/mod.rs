@@ -1,16 +1,20 @@
 //! The whole pipe: the real program, a real PostgreSQL and a real folder or S3 server, from `keygen` to what a restore left.
 
+mod aged;
 mod checkpoint;
 mod copy;
 mod damage;
 mod disaster;
 mod drill;
+mod erase;
 mod failures;
 mod fleet;
 mod golden;
 mod keys;
+mod lock;
 mod matrix;
 mod proofs;
+mod prune;
 mod recovery;
 mod restore;
 mod secrets;

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 
 use crate::base::class::Class;
 use crate::config;
-use crate::job::doctor::{Check, Group, clock};
+use crate::job::doctor::{Check, Group, clock, lock};
 use crate::job::{Context, Error, chain};
 use crate::repository::layout;
 use crate::store::{self, ObjectStore};
@@ -52,6 +52,7 @@ pub(super) async fn check(context: &Context, checks: &mut Vec<Check>) -> Option<
         }
     }
     checks.push(delete(store.as_ref()).await);
+    lock::check(store.as_ref(), checks).await;
     clock::check_store(context, store.as_ref(), checks).await;
     Some(store)
 }
