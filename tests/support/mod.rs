@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod faults;
+pub mod forge;
 pub mod postgres;
 pub mod s3_stub;
 pub mod seaweed;
