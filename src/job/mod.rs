@@ -20,6 +20,7 @@ pub mod list;
 pub(crate) mod places;
 pub mod prune;
 pub mod restore;
+mod restore_options;
 pub mod restore_run;
 pub mod servers;
 pub mod verify;

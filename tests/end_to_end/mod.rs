@@ -1,6 +1,7 @@
 //! The whole pipe: the real program, a real PostgreSQL and a real folder or S3 server, from `keygen` to what a restore left.
 
 mod aged;
+mod bounded;
 mod checkpoint;
 mod clock;
 mod copy;
@@ -12,11 +13,14 @@ mod erase;
 mod failures;
 mod fleet;
 mod golden;
+mod hostile;
 mod keys;
 mod kill;
 mod lock;
 mod matrix;
+mod names;
 mod network;
+pub(crate) mod nothing_readable;
 mod proofs;
 mod prune;
 mod recovery;

@@ -36,6 +36,7 @@ use crate::store::s3::exchange::{Exchange, Watcher};
 use crate::store::s3::explain::{Site, Words};
 use crate::store::{
     Error, LockState, Locked, MAX_KEY_BYTES, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix,
+    check_size,
 };
 
 /// The most bytes that are set aside before an object arrives; a longer one makes its buffer grow.
@@ -143,7 +144,7 @@ impl S3Store {
                 None if self.checksums == Checksums::Required && !has_checksum(&output) => {
                     return Err(self.site.unchecked(&request));
                 }
-                None => {}
+                None => check_size(key, declared.unwrap_or(0))?,
             }
             self.read(&request, output.body, declared).await
         };
@@ -168,6 +169,7 @@ impl S3Store {
                 body.extend_from_slice(&std::mem::take(&mut first));
             }
             body.extend_from_slice(&piece);
+            request.key.map_or(Ok(()), |key| check_size(key, body.len() as u64))?;
         }
         // A small object comes in one piece, and is not copied.
         let body = if body.is_empty() { first } else { body.freeze() };
