@@ -88,3 +88,46 @@ fn every_link_to_a_file_leads_to_one() {
         }
     }
 }
+
+/// The rows of the tables of faults: fault, what dbkeeper does, tests.
+fn faults() -> Vec<[String; 3]> {
+    let page = std::fs::read_to_string(root().join("docs/explanation/what-can-go-wrong.md")).expect("read the page");
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| fault ") && !line.starts_with("| ---"));
+    let cells = |row: &str| -> [String; 3] {
+        let cells: Vec<String> = row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+        cells.try_into().unwrap_or_else(|cells| panic!("three cells: {cells:?}"))
+    };
+    rows.map(cells).collect()
+}
+
+/// The text of every source file below a folder.
+fn sources(folder: &str, text: &mut String) {
+    for entry in std::fs::read_dir(folder).expect("list the sources") {
+        let path = entry.expect("read the sources' folder").path();
+        if path.is_dir() {
+            sources(&path.display().to_string(), text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(path).expect("read a source"));
+        }
+    }
+}
+
+#[test]
+fn every_fault_that_can_go_wrong_names_a_test_that_exists_and_the_readme_counts_them() {
+    let (rows, mut text) = (faults(), String::new());
+    for folder in ["tests", "src"] {
+        sources(&root().join(folder).display().to_string(), &mut text);
+    }
+    for [fault, does, tests] in &rows {
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!fault.is_empty() && !does.is_empty() && !names.is_empty(), "{fault}");
+        for name in names {
+            assert!(text.contains(&format!("fn {name}(")), "{fault}: there is no test {name}");
+        }
+    }
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("read the readme");
+    let count = format!("{} faults", rows.len());
+    assert!(readme.contains(&count), "README.md must say {count:?}");
+}

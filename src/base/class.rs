@@ -8,6 +8,8 @@
 pub enum Class {
     /// A passing fault (connection reset, 503, deadlock): the same call may succeed later.
     Transient,
+    /// The other side is there and asks for patience (503 SlowDown, 429): the same call will succeed when it has caught up.
+    Busy,
     /// The other side gave no sign of life for the stated time.
     Stalled,
     /// A stop was asked for (signal, cancelled run).
@@ -37,6 +39,6 @@ pub enum Class {
 impl Class {
     /// True where the same call may succeed if it is made again.
     pub fn is_transient(self) -> bool {
-        matches!(self, Class::Transient)
+        matches!(self, Class::Transient | Class::Busy)
     }
 }

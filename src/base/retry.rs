@@ -11,6 +11,8 @@ pub struct RetryPolicy {
     pub base: Duration,
     /// The ceiling that no wait exceeds.
     pub cap: Duration,
+    /// How long the other side may ask for patience; it is borne that long whatever the number of tries.
+    pub patience: Duration,
 }
 
 /// Time to wait before retry number `attempt` (counted from 1).
@@ -30,7 +32,12 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_cap_and_stay_below_their_ceiling() {
-        let policy = RetryPolicy { attempts: 9, base: Duration::from_millis(100), cap: Duration::from_secs(1) };
+        let policy = RetryPolicy {
+            attempts: 9,
+            base: Duration::from_millis(100),
+            cap: Duration::from_secs(1),
+            patience: Duration::ZERO,
+        };
         for (attempt, ceiling_ms) in [(1, 100), (2, 200), (4, 800), (5, 1000), (60, 1000)] {
             let delay = retry_delay(&policy, attempt, 0.5);
             assert_eq!(delay, Duration::from_millis(ceiling_ms / 2), "attempt {attempt}");

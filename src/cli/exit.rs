@@ -49,7 +49,7 @@ impl Exit {
             Class::Database => Self::DATABASE,
             Class::Stalled => Self::STALLED,
             Class::Cancelled => signal.map_or(Self::INTERRUPTED, Signal::exit),
-            Class::Transient | Class::Refused | Class::Unexpected => Self::UNEXPECTED,
+            Class::Transient | Class::Busy | Class::Refused | Class::Unexpected => Self::UNEXPECTED,
         }
     }
 

@@ -18,7 +18,10 @@ impl Failure {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
-            append(&mut message, &cause.to_string());
+            let words = cause.to_string();
+            if !message.contains(&words) {
+                append(&mut message, &words);
+            }
             source = cause.source();
         }
         Self { class, message, hint }

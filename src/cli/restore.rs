@@ -11,7 +11,8 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::report::{exit_of, summary};
 use crate::cli::{Context, job_context};
-use crate::job::restore::{Impossible, Plan, Request, Step, execute, plan};
+use crate::job::restore::{Impossible, Plan, Request, Step, plan};
+use crate::job::restore_run::execute;
 use crate::repository::reader::Wanted;
 use crate::run::report::RunReport;
 

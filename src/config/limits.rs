@@ -22,6 +22,8 @@ pub struct Limits {
     pub requests_at_once: usize,
     /// How long nothing may move before a target is given up.
     pub no_progress: Duration,
+    /// How long a dump waits for a table that another session has locked.
+    pub lock_timeout: Duration,
 }
 
 impl Limits {
@@ -42,12 +44,16 @@ impl Limits {
         let no_progress = section.checked("no_progress", Duration::from_secs(600), |wait: &Duration| {
             at_least(*wait, Duration::from_secs(10), "limits.no_progress")
         });
+        let lock_timeout = section.checked("lock_timeout", Duration::from_secs(30), |wait: &Duration| {
+            at_least(*wait, Duration::from_secs(1), "limits.lock_timeout")
+        });
         section.finish();
         Some(Self {
             memory,
             targets_at_once: targets_at_once as usize,
             requests_at_once: requests_at_once as usize,
             no_progress,
+            lock_timeout,
         })
     }
 }

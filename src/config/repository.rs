@@ -17,7 +17,7 @@ use crate::config::secret::{KeyReference, SecretReference};
 use crate::config::values::{Node, Value, Wrong, one_of, text};
 
 /// The keys that only an S3 repository has.
-const S3_KEYS: [&str; 10] = [
+const S3_KEYS: [&str; 11] = [
     "endpoint",
     "region",
     "path_style",
@@ -28,6 +28,7 @@ const S3_KEYS: [&str; 10] = [
     "checksums",
     "connect_timeout",
     "request_timeout",
+    "slow_down_timeout",
 ];
 const URL_EXPECTED: &str = "\"s3://bucket/prefix\" or \"file:///folder\"";
 
@@ -76,6 +77,8 @@ pub struct S3Settings {
     pub connect_timeout: Duration,
     /// How long one try of a request may take.
     pub request_timeout: Duration,
+    /// How long a store may answer that it is too busy (503 SlowDown, 429) before that is a failure.
+    pub slow_down_timeout: Duration,
 }
 
 /// Where the two or three parts of an S3 login are.
@@ -194,6 +197,7 @@ fn read_s3(section: &Section<'_>, (title, bucket, prefix): (&str, &str, &str)) -
         checksums: section.or("checksums", ChecksumMode::Auto),
         connect_timeout: wait("connect_timeout", 10),
         request_timeout: wait("request_timeout", 120),
+        slow_down_timeout: wait("slow_down_timeout", 300),
     }
 }
 

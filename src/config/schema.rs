@@ -62,6 +62,9 @@ struct Repository {
     /// S3: how long one try of a request may take; at least 1s.
     #[schemars(extend("default" = "2m"))]
     request_timeout: Option<Duration>,
+    /// S3: how long the store may answer that it is too busy (503 SlowDown, 429) before that is a failure; at least 1s.
+    #[schemars(extend("default" = "5m"))]
+    slow_down_timeout: Option<Duration>,
 }
 
 /// A second repository.
@@ -102,6 +105,9 @@ struct SecondRepository {
     /// S3: how long one try of a request may take; at least 1s.
     #[schemars(extend("default" = "2m"))]
     request_timeout: Option<Duration>,
+    /// S3: how long the store may answer that it is too busy (503 SlowDown, 429) before that is a failure; at least 1s.
+    #[schemars(extend("default" = "5m"))]
+    slow_down_timeout: Option<Duration>,
 }
 
 #[derive(JsonSchema)]
@@ -297,6 +303,9 @@ struct Limits {
     /// How long nothing may move before a target is given up; at least 10s.
     #[schemars(extend("default" = "10m"))]
     no_progress: Option<Duration>,
+    /// How long a dump waits for a table that another session has locked; at least 1s.
+    #[schemars(extend("default" = "30s"))]
+    lock_timeout: Option<Duration>,
 }
 
 /// What a drill asks of the databases that it restored.

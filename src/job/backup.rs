@@ -18,11 +18,13 @@ use crate::base::cpu::ByteBudget;
 use crate::base::ids::{RunId, TargetId};
 use crate::base::monitor::Monitor;
 use crate::codec::pack::PACK_BYTES;
-use crate::engine::postgres::dump::{DumpOptions, LOCK_TIMEOUT, SPLIT_BYTES, open_dump};
+use crate::engine::postgres::dump::{DumpOptions, SPLIT_BYTES, open_dump};
 use crate::engine::postgres::lock_budget::LockBudget;
+use crate::engine::postgres::lost::is_lost;
 use crate::engine::postgres::schema::SchemaCache;
+use crate::engine::postgres::witness::Witness;
 use crate::fleet::{Database, Discovery, Finding, FindingKind, Selection, compare_with_known, select};
-use crate::job::servers::Facts;
+use crate::job::servers::{Facts, is_back};
 use crate::job::watchdog::Watchdog;
 use crate::job::{Context, Error, chain};
 use crate::repository::Repository;
@@ -122,7 +124,9 @@ async fn prepare(context: &Context, request: &Request) -> Result<Prepared, Error
             what: "neither the configuration nor the registry names a database".to_owned(),
         });
     }
-    let facts = Facts::examine(&selected, &context.programs()).await?;
+    let programs = context.programs();
+    let examining = async { Ok(Facts::examine(&selected, &programs).await?) };
+    let facts = context.answered("ask the servers what they can take", examining).await?;
     let strangers = strangers.into_iter().map(|folder| format!("{folder} in the repository is no vault of ours"));
     let findings = told_once(discovery.findings, &missing).chain(strangers).collect();
     Ok(Prepared { repository, id, selected, missing, facts, findings })
@@ -201,7 +205,7 @@ impl Run {
         };
         let dump = DumpOptions {
             lanes: 1,
-            lock_timeout: LOCK_TIMEOUT,
+            lock_timeout: limits.lock_timeout,
             split_bytes: SPLIT_BYTES,
             programs: Arc::new(context.programs()),
             schemas: Arc::new(SchemaCache::default()),
@@ -241,11 +245,12 @@ impl Run {
     async fn one(&self, database: Database, bytes: u64, abandon: CancellationToken) -> TargetReport {
         let (target, began) = (database.target.clone(), Instant::now());
         let limit = self.context.config.limits.no_progress;
+        let witness = Witness::new(&database.server, &database.name);
         // A defect that shows with one target must not stop the others.
-        let work = AssertUnwindSafe(self.work(&database, bytes)).catch_unwind();
+        let work = AssertUnwindSafe(Box::pin(self.twice(&database, bytes))).catch_unwind();
         let done = tokio::select! {
             done = work => done.unwrap_or_else(|_| Err(Failure::defect())),
-            () = self.watchdog.stalled(&target, limit) => Err(Failure::stalled(limit)),
+            waited_for = self.watchdog.stalled(&target, limit, |limit| witness.look(limit)) => Err(Failure::stalled(limit, &waited_for)),
             () = abandon.cancelled() => Err(Failure::stopped()),
         };
         let mut report = match done {
@@ -270,6 +275,21 @@ impl Run {
         report.seconds = began.elapsed().as_secs_f64();
         self.watchdog.target_ends(&target, report.result.word());
         report
+    }
+
+    /// Tries once more where the server was restarted, or the connection cut, in the middle.
+    async fn twice(&self, database: &Database, bytes: u64) -> Result<backup::Done, Failure> {
+        let failure = match Box::pin(self.work(database, bytes)).await {
+            Err(failure) if failure.lost => failure,
+            done => return done,
+        };
+        let alive = || self.watchdog.lives(&database.target);
+        if !is_back(&database.server, &self.context.stop, alive).await {
+            return Err(failure);
+        }
+        let mut done = Box::pin(self.work(database, bytes)).await?;
+        done.notes.push(format!("the first try was broken off, and a second one made: {}", failure.reason));
+        Ok(done)
     }
 
     async fn work(&self, database: &Database, bytes: u64) -> Result<backup::Done, Failure> {
@@ -328,24 +348,27 @@ struct Failure {
     class: Class,
     reason: String,
     hint: Option<String>,
+    /// The server went away in the middle.
+    lost: bool,
 }
 
 impl Failure {
-    fn stalled(limit: Duration) -> Self {
+    fn stalled(limit: Duration, waited_for: &str) -> Self {
         let limit = crate::base::units::print_duration(limit);
-        let hint = "look for a blocked session or a dead store; [limits] no_progress says how long to wait".to_owned();
-        Self { class: Class::Stalled, reason: format!("nothing moved for {limit}"), hint: Some(hint) }
+        let hint = "mend that and run the backup again; [limits] no_progress says how long to wait".to_owned();
+        let reason = format!("nothing moved for {limit}: it waited for {waited_for}");
+        Self { class: Class::Stalled, reason, hint: Some(hint), lost: false }
     }
 
     fn expired(at: DateTime<Utc>) -> Self {
         let reason = format!("the backup took longer than it is kept: it expired at {}", at.to_rfc3339());
         let hint = "keep backups longer: --keep, or [retention]".to_owned();
-        Self { class: Class::Refused, reason, hint: Some(hint) }
+        Self { class: Class::Refused, reason, hint: Some(hint), lost: false }
     }
 
     fn defect() -> Self {
         let reason = "a defect of dbkeeper stopped it; standard error says where".to_owned();
-        Self { class: Class::Unexpected, reason, hint: None }
+        Self { class: Class::Unexpected, reason, hint: None, lost: false }
     }
 
     fn stopped() -> Self {
@@ -353,13 +376,17 @@ impl Failure {
             class: Class::Cancelled,
             reason: "stopped before it was finished; do not count on it".to_owned(),
             hint: None,
+            lost: false,
         }
     }
 }
 
 impl From<backup::Error> for Failure {
     fn from(error: backup::Error) -> Self {
-        Self { class: error.class(), hint: error.hint(), reason: chain(&error) }
+        let lost = matches!(&error, backup::Error::Engine(cause) if is_lost(cause));
+        // Tried again already: what has not passed by now is an unreachable server.
+        let class = if lost { Class::Database } else { error.class() };
+        Self { class, hint: error.hint(), reason: chain(&error), lost }
     }
 }
 

@@ -59,7 +59,12 @@ impl Context {
             Place::Folder(folder) => Backend::Folder(folder.clone()),
             Place::S3(settings) => Backend::S3(Box::new(self.s3_options(settings).await?)),
         };
-        let retry = RetryPolicy { attempts: config.attempts, ..STORE_RETRY };
+        let patience = match &config.place {
+            Place::Folder(_) => Duration::ZERO,
+            // What the store says of itself is reported, not that nothing moved.
+            Place::S3(settings) => settings.slow_down_timeout.min(self.config.limits.no_progress / 5 * 4),
+        };
+        let retry = RetryPolicy { attempts: config.attempts, patience, ..STORE_RETRY };
         let options = StoreOptions { backend, max_requests: self.config.limits.requests_at_once, retry };
         Ok(crate::store::open(options, Arc::clone(&self.entropy)).await?)
     }
@@ -75,7 +80,8 @@ impl Context {
             ChecksumMode::Required => Checksums::Required,
             ChecksumMode::Off => Checksums::Off,
         };
-        let no_progress = self.config.limits.no_progress.min(settings.request_timeout);
+        // A silent store is named by its own request, which is tried twice, before the target is given up.
+        let no_progress = (self.config.limits.no_progress / 3).min(settings.request_timeout);
         options.timeouts =
             Timeouts { connect: settings.connect_timeout, request: settings.request_timeout, no_progress };
         if let Some(access) = &settings.access {
@@ -128,13 +134,28 @@ impl Context {
             tenants: config.tenants.as_ref().zip(way.as_ref()).map(|(tenants, way)| (server(&tenants.server), way)),
             servers: &all,
         };
-        Ok(fleet::discover(&sources).await?)
+        let asking = async { Ok(fleet::discover(&sources).await?) };
+        self.answered("ask the registry and the servers what databases there are", asking).await
+    }
+
+    /// Waits for an answer as long as nothing may move.
+    pub(super) async fn answered<T>(
+        &self,
+        what: &'static str,
+        asking: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let limit = self.config.limits.no_progress;
+        tokio::time::timeout(limit, asking).await.unwrap_or(Err(Error::Silent { what, limit }))
     }
 }
 
-/// The waits between tries of a request; the number of tries is configured.
-const STORE_RETRY: RetryPolicy =
-    RetryPolicy { attempts: 5, base: Duration::from_millis(200), cap: Duration::from_secs(20) };
+/// The waits between tries of a request; the number of tries and the patience are configured.
+const STORE_RETRY: RetryPolicy = RetryPolicy {
+    attempts: 5,
+    base: Duration::from_millis(200),
+    cap: Duration::from_secs(20),
+    patience: Duration::from_secs(300),
+};
 
 fn discover_as(configured: &config::Discover) -> Discover {
     match configured {

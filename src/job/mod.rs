@@ -17,6 +17,7 @@ pub mod keys;
 pub mod list;
 pub(crate) mod places;
 pub mod restore;
+pub mod restore_run;
 pub mod servers;
 pub mod verify;
 pub mod watchdog;
@@ -25,7 +26,8 @@ pub use crate::job::context::Context;
 
 use crate::base::class::Class;
 use crate::base::ids::{BackupId, TargetId};
-use crate::{config, engine, fleet, repository, sql, store};
+use crate::engine::postgres::lost::is_lost;
+use crate::{config, engine, fleet, repository, restore as restoring, sql, store};
 
 /// Why a whole job failed. What fails for one target is in the report instead.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +55,7 @@ pub enum Error {
     Engine(#[from] engine::Error),
     /// One restore.
     #[error(transparent)]
-    Restore(#[from] crate::restore::Error),
+    Restore(#[from] restoring::Error),
     /// Nothing fits the selection.
     #[error("nothing is selected: {what}")]
     NothingSelected {
@@ -71,6 +73,14 @@ pub enum Error {
     /// The run was stopped from outside.
     #[error("stopped by a signal")]
     Stopped,
+    /// Nobody answered.
+    #[error("{what}: no answer for {}", crate::base::units::print_duration(*.limit))]
+    Silent {
+        /// What was asked.
+        what: &'static str,
+        /// For how long.
+        limit: std::time::Duration,
+    },
     /// The configuration does not name it.
     #[error("{target} is not in the configuration")]
     Unconfigured {
@@ -119,14 +129,16 @@ impl Error {
             Self::Config(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Repository(error) => error.class(),
-            Self::Sql(error) => error.class(),
-            Self::Fleet(error) => error.class(),
+            Self::Sql(error) => settled(error.class()),
+            Self::Fleet(error) => settled(error.class()),
             Self::Select(error) => error.class(),
             Self::Engine(error) => error.class(),
+            Self::Restore(restoring::Error::Engine(cause)) if is_lost(cause) => Class::Database,
             Self::Restore(error) => error.class(),
             Self::NothingSelected { .. } => Class::Empty,
             Self::Refused { .. } | Self::Unconfigured { .. } => Class::Usage,
             Self::Stopped => Class::Cancelled,
+            Self::Silent { .. } => Class::Stalled,
             Self::BadBackup { source, .. } => source.class(),
             Self::Behind { .. } => Class::Tampered,
             Self::Other { class, .. } => *class,
@@ -150,9 +162,18 @@ impl Error {
             Self::Behind { .. } => Some(
                 "look for the missing backup in a copy of the repository, or name a backup with --backup to restore it all the same".to_owned(),
             ),
+            Self::Silent { .. } => Some(
+                "look for a server that accepts connections and then stands still; [limits] no_progress says how long to wait"
+                    .to_owned(),
+            ),
             Self::Stopped | Self::Other { .. } => None,
         }
     }
+}
+
+/// Nobody above tries again: a server that is full or starting is one that could not be reached.
+fn settled(class: Class) -> Class {
+    if class == Class::Transient { Class::Database } else { class }
 }
 
 /// An error with all its causes in one line, each said once.

@@ -1,11 +1,10 @@
-//! The restore job: a plan that can be shown and asked about, then its execution.
+//! The restore job's plan, which can be shown and asked about; `restore_run` carries it out.
 //!
 //! The plan reads the repository and, where it can, the registry; it changes nothing. A registry that cannot be read (the
 //! central database is lost too) stops nobody: then the backup itself says which database it was.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -15,7 +14,7 @@ use crate::base::cpu::ByteBudget;
 use crate::base::ids::{BackupId, RunId, TargetId, TargetKind};
 use crate::codec::seal::Identity;
 use crate::engine::Description;
-use crate::engine::postgres::restore::{Mode, Owner, RestoreOptions, RoleHandling, open_restore};
+use crate::engine::postgres::restore::{Mode, Owner, RestoreOptions, RoleHandling};
 use crate::fleet::FindingKind;
 use crate::job::damage::{self, explain};
 use crate::job::freshness::{self, Freshness, freshness};
@@ -25,9 +24,6 @@ use crate::repository::checkpoint::Checkpoint;
 use crate::repository::reader::{BackupReader, Found, Wanted};
 use crate::repository::vault::{Listing, Vault};
 use crate::repository::{self, Repository};
-use crate::restore;
-use crate::run::fan_out::fan_out;
-use crate::run::report::{RunReport, TargetReport, TargetResult};
 use crate::sql::Server;
 
 /// Parts that are loaded, and indexes that are built, at once; more gain little and cost a connection each.
@@ -89,17 +85,17 @@ pub struct Step {
     /// What the operator should know before saying yes.
     pub warnings: Vec<String>,
     #[serde(skip)]
-    reader: Arc<BackupReader>,
+    pub(super) reader: Arc<BackupReader>,
     #[serde(skip)]
-    destination: Server,
+    pub(super) destination: Server,
     #[serde(skip)]
-    options: RestoreOptions,
+    pub(super) options: RestoreOptions,
     #[serde(skip)]
-    passed_over: Vec<String>,
+    pub(super) passed_over: Vec<String>,
     #[serde(skip)]
-    vault: Vault,
+    pub(super) vault: Vault,
     #[serde(skip)]
-    identities: Arc<[Identity]>,
+    pub(super) identities: Arc<[Identity]>,
 }
 
 /// Everything that is about to happen, in order.
@@ -377,83 +373,4 @@ pub(super) fn description(reader: &BackupReader) -> Result<Description, Error> {
         what: format!("the description in the manifest of {} cannot be read: {error}", reader.manifest().id),
         class: Class::Corrupt,
     })
-}
-
-/// Carries a plan out. One failed target never stops the others, but the central database is not touched unless all
-/// tenants of the plan were restored.
-pub async fn execute(context: &Context, plan: Plan) -> RunReport {
-    let began = Instant::now();
-    let run_id = plan.run_id;
-    let failed = |one: Impossible| TargetReport {
-        hint: one.hint,
-        class: Some(one.class),
-        ..TargetReport::new(one.target, TargetResult::Failed, Some(one.reason))
-    };
-    let mut reports: Vec<TargetReport> = plan.impossible.into_iter().map(failed).collect();
-    context.monitor.run_begins(plan.steps.len());
-    let (central, tenants): (Vec<Step>, Vec<Step>) =
-        plan.steps.into_iter().partition(|step| step.target.kind == TargetKind::Central);
-    reports.extend(carry_out(context, tenants).await);
-    let complete = reports.iter().all(|report| report.result == TargetResult::Ok);
-    let absent = |nothing: Impossible| TargetReport::new(nothing.target, TargetResult::Skipped, Some(nothing.reason));
-    reports.extend(plan.without_backup.into_iter().map(absent));
-    if complete {
-        reports.extend(carry_out(context, central).await);
-    } else {
-        let reason =
-            "not every tenant was restored, so the central database was left as it is: restore it with --central";
-        let skip = |step: Step| TargetReport::new(step.target, TargetResult::Skipped, Some(reason.to_owned()));
-        reports.extend(central.into_iter().map(skip));
-    }
-    let stopped = context.stop.is_cancelled();
-    RunReport::new(run_id, began.elapsed().as_secs_f64(), reports, Vec::new(), stopped)
-}
-
-async fn carry_out(context: &Context, steps: Vec<Step>) -> Vec<TargetReport> {
-    let targets: Vec<TargetId> = steps.iter().map(|step| step.target.clone()).collect();
-    // Each restore has lanes of its own, and builds indexes: two at once keep the server busy while one waits.
-    let width = context.config.limits.targets_at_once.clamp(1, 2);
-    let results = fan_out(steps, width, &context.stop, |step| {
-        let context = context.clone();
-        async move { Box::pin(one(&context, step)).await }
-    });
-    let skipped = |target| TargetReport::new(target, TargetResult::Skipped, Some("the run was stopped".to_owned()));
-    let results = results.await.into_iter().zip(targets);
-    results.map(|(result, target)| result.unwrap_or_else(|| skipped(target))).collect()
-}
-
-async fn one(context: &Context, step: Step) -> TargetReport {
-    let began = Instant::now();
-    let (target, backup_id) = (step.target.clone(), step.backup_id);
-    let (rows, bytes) = (step.rows, step.bytes);
-    context.monitor.target_begins(&target, bytes);
-    let (vault, identities) = (step.vault.clone(), Arc::clone(&step.identities));
-    let (passed_over, fresh) = (step.passed_over.clone(), step.freshness.told());
-    let done = Box::pin(work(context, step)).await;
-    let mut report = match done {
-        Ok(published) => {
-            let mut notes = vec![format!("restored as database {:?}", published.name)];
-            notes.extend(published.former.map(|former| format!("the former database is kept as {former:?}")));
-            notes.extend(published.notes.into_iter().chain(passed_over).chain([fresh]));
-            TargetReport { rows, read_bytes: bytes, notes, ..TargetReport::new(target.clone(), TargetResult::Ok, None) }
-        }
-        Err(error) => {
-            let error = explain(&vault, backup_id, &identities, ("restore", error)).await;
-            let (hint, class) = (error.hint(), Some(error.class()));
-            TargetReport { hint, class, ..TargetReport::new(target.clone(), TargetResult::Failed, Some(chain(&error))) }
-        }
-    };
-    report.backup_id = Some(backup_id);
-    report.seconds = began.elapsed().as_secs_f64();
-    context.monitor.target_ends(&target, report.result.word());
-    report
-}
-
-async fn work(context: &Context, step: Step) -> Result<crate::engine::Published, Error> {
-    let description = description(&step.reader)?;
-    let programs = context.programs();
-    let opening = open_restore(&step.destination, &programs, &description, step.options);
-    let session = context.stop.run_until_cancelled(opening).await.ok_or(Error::Stopped)??;
-    let told = (context.monitor.as_ref(), &context.stop);
-    Ok(restore::restore(&step.target, &step.reader, Box::new(session), told).await?)
 }

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::base::class::Class;
 use crate::engine;
 use crate::engine::postgres::client_program::ClientPrograms;
 use crate::engine::postgres::lock_budget::LockBudget;
 use crate::fleet::Database;
-use crate::job::chain;
+use crate::job::{chain, settled};
 use crate::run::report::{TargetReport, TargetResult};
 use crate::sql::Server;
 use crate::sql::postgres::{Connection, connect, reason};
@@ -28,6 +30,11 @@ const LEAST_CONNECTIONS: usize = 2;
 /// many of them on several sessions at once.
 const SIZES_PER_SESSION: usize = 100;
 const SIZE_SESSIONS: usize = 4;
+
+/// How often, and how many times, a server that went away is asked whether it is back: two minutes, for a restart with
+/// recovery.
+const RETURN_CHECK_EVERY: Duration = Duration::from_secs(1);
+const RETURN_CHECKS: u32 = 120;
 
 /// One server that answered.
 struct Capacity {
@@ -110,6 +117,21 @@ impl Facts {
     }
 }
 
+/// Waits until a server that went away answers again; false where it does not in time, or `stop` is cancelled.
+pub(super) async fn is_back(server: &Server, stop: &CancellationToken, alive: impl Fn()) -> bool {
+    for _ in 0..RETURN_CHECKS {
+        alive();
+        if stop.is_cancelled() {
+            return false;
+        }
+        if connect(server, &server.maintenance_database).await.is_ok() {
+            return true;
+        }
+        tokio::time::sleep(RETURN_CHECK_EVERY).await;
+    }
+    false
+}
+
 impl Capacity {
     async fn ask(
         server: &Server,
@@ -135,7 +157,7 @@ impl Capacity {
 
 impl Unusable {
     fn unreached(error: &crate::sql::postgres::Error) -> Self {
-        Self { class: error.class(), reason: chain(error), hint: error.hint() }
+        Self { class: settled(error.class()), reason: chain(error), hint: error.hint() }
     }
 
     fn refused(error: &tokio_postgres::Error) -> Self {

@@ -1,4 +1,4 @@
-//! Notices that nothing moves: a monitor that remembers when each target last advanced.
+//! Notices that nothing moves: a monitor that remembers when each target last advanced, and asks the server before it gives up.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::base::ids::TargetId;
 use crate::base::monitor::{Monitor, Progress};
+use crate::engine::postgres::witness::Sight;
+
+/// How long one look at the server may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Passes everything on to another monitor, and can wait until a target has stood still for too long.
 pub struct Watchdog {
@@ -29,8 +33,8 @@ impl Watchdog {
         self.moved_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when `target` has not advanced for `limit`.
-    pub async fn stalled(&self, target: &TargetId, limit: Duration) {
+    /// Returns when `target` has not advanced for `limit`; never while it has not begun.
+    pub async fn still_for(&self, target: &TargetId, limit: Duration) {
         loop {
             let moved_at = self.moved_at().get(target).copied().unwrap_or_else(Instant::now);
             let left = time_left(moved_at, Instant::now(), limit);
@@ -39,6 +43,35 @@ impl Watchdog {
             }
             tokio::time::sleep(left).await;
         }
+    }
+
+    /// Returns when `target` has not advanced for `limit`, and says what it waited for. A server that works for it all the
+    /// while (it builds an index) is a sign of life: `look` asks it from half of the time on, for no longer than it is told.
+    pub async fn stalled<F: Future<Output = Sight>>(
+        &self,
+        target: &TargetId,
+        limit: Duration,
+        look: impl Fn(Duration) -> F,
+    ) -> String {
+        loop {
+            self.still_for(target, limit / 2).await;
+            match look(LOOK_LIMIT.min(limit / 2)).await {
+                Sight::Works => self.lives(target),
+                Sight::Waits(what) if self.stillness(target) >= limit => return what,
+                Sight::Waits(_) => tokio::time::sleep(limit / 8).await,
+            }
+        }
+    }
+
+    /// Notes a sign of life of a target that is under way.
+    pub fn lives(&self, target: &TargetId) {
+        if let Some(moved_at) = self.moved_at().get_mut(target) {
+            *moved_at = Instant::now();
+        }
+    }
+
+    fn stillness(&self, target: &TargetId) -> Duration {
+        self.moved_at().get(target).map(Instant::elapsed).unwrap_or_default()
     }
 }
 
@@ -91,8 +124,22 @@ mod tests {
         let began = watchdog.moved_at()[&target];
         watchdog.target_advances(&target, Progress::default());
         assert!(began <= watchdog.moved_at()[&target]);
-        watchdog.stalled(&target, Duration::ZERO).await;
+        watchdog.still_for(&target, Duration::ZERO).await;
         watchdog.target_ends(&target, "ok");
         assert!(watchdog.moved_at().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_works_is_waited_for_and_one_that_waits_is_given_up_with_its_words() {
+        let watchdog = Watchdog::new(Arc::new(Silent));
+        let target = TargetId::tenant("acme").expect("a name");
+        watchdog.target_begins(&target, 0);
+        let looks = std::sync::atomic::AtomicU32::new(0);
+        let look = |_| {
+            let works = looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < 5;
+            async move { if works { Sight::Works } else { Sight::Waits("a lock".to_owned()) } }
+        };
+        assert_eq!(watchdog.stalled(&target, Duration::from_millis(20), look).await, "a lock");
+        assert!(5 < looks.into_inner());
     }
 }

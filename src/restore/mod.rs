@@ -7,6 +7,7 @@ pub mod export;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,10 +17,14 @@ use tokio_util::sync::CancellationToken;
 use crate::base::class::Class;
 use crate::base::ids::TargetId;
 use crate::base::monitor::{Monitor, Progress};
+use crate::base::units::print_duration;
 use crate::engine::{self, Downstream, PartSource, Published, RestoreSession, SCHEMA_PART};
 use crate::repository;
 use crate::repository::manifest::Part;
 use crate::repository::reader::{BackupReader, PartReader};
+
+/// How long it may take to remove what a failed restore made; dropping a database takes as long as deleting its files.
+const ABANDON_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why a target could not be restored.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,20 @@ pub enum Error {
     /// The backup holds no schema.
     #[error("the backup holds no schema")]
     NoSchema,
+    /// Nothing moved.
+    #[error("nothing moved for {}: it waited for {waited_for}", print_duration(*.limit))]
+    Stalled {
+        /// For how long.
+        limit: Duration,
+        /// What did not come.
+        waited_for: String,
+    },
+    /// The server fell silent while the databases were being renamed.
+    #[error("the server fell silent for {} while the restored database was being put in place", print_duration(*.limit))]
+    Unknown {
+        /// For how long.
+        limit: Duration,
+    },
     /// It was asked to stop before it was published.
     #[error("stopped by a signal")]
     Stopped,
@@ -79,6 +98,7 @@ impl Error {
             Self::RowCount { .. } | Self::NoSchema => Class::Corrupt,
             Self::Unfinished { .. } | Self::Output { .. } => Class::Unexpected,
             Self::Leftover { failure, .. } => failure.class(),
+            Self::Stalled { .. } | Self::Unknown { .. } => Class::Stalled,
             Self::Stopped => Class::Cancelled,
         }
     }
@@ -88,28 +108,71 @@ impl Error {
         match self {
             Self::Engine(error) => error.hint().map(str::to_owned),
             Self::Repository(error) => error.hint(),
-            Self::Leftover { failure, .. } => failure.hint(),
+            Self::Leftover { failure, .. } => Some(leftover_hint(failure.hint())),
+            Self::Stalled { .. } => Some(
+                "mend that and run the same command again: nothing was replaced; [limits] no_progress says how long to wait"
+                    .to_owned(),
+            ),
+            Self::Unknown { .. } => Some(
+                "either the former or the restored database has the name, and both are whole: look with psql -l, and run the same command again if it is the former"
+                    .to_owned(),
+            ),
             Self::RowCount { .. } | Self::Unfinished { .. } | Self::Output { .. } => None,
             Self::NoSchema | Self::Stopped => None,
         }
     }
 }
 
-/// Restores `reader`'s backup through `session` and publishes it. A failure removes what was made.
+/// What is left after a failed clean-up is found again by its mark.
+fn leftover_hint(hint: Option<String>) -> String {
+    let removed =
+        "what it made carries our mark: the next restore of this database removes it, and `dbkeeper doctor` names it";
+    hint.map_or_else(|| removed.to_owned(), |hint| format!("{hint}; {removed}"))
+}
+
+/// Who is told of a restore, and what ends it early.
+pub struct Watch<'a, F> {
+    /// Is told what moves.
+    pub monitor: &'a dyn Monitor,
+    /// Resolves to the error with which a restore that is not yet being published is to end.
+    pub give_up: F,
+    /// How long publishing may take: it is not given up for any other reason.
+    pub publish_limit: Duration,
+}
+
+/// Restores `reader`'s backup through `session` and publishes it, unless `stop` is cancelled before. A failure removes what was made.
 pub async fn restore(
     target: &TargetId,
     reader: &Arc<BackupReader>,
-    mut session: Box<dyn RestoreSession>,
+    session: Box<dyn RestoreSession>,
     (monitor, stop): (&dyn Monitor, &CancellationToken),
 ) -> Result<Published, Error> {
+    let give_up = async {
+        stop.cancelled().await;
+        Error::Stopped
+    };
+    restore_watched(target, reader, session, Watch { monitor, give_up, publish_limit: Duration::MAX }).await
+}
+
+/// Restores `reader`'s backup through `session` and publishes it. A failure removes what was made.
+pub async fn restore_watched(
+    target: &TargetId,
+    reader: &Arc<BackupReader>,
+    mut session: Box<dyn RestoreSession>,
+    watch: Watch<'_, impl Future<Output = Error>>,
+) -> Result<Published, Error> {
     let filled = tokio::select! {
-        filled = fill(target, reader, session.as_mut(), monitor) => filled,
-        () = stop.cancelled() => Err(Error::Stopped),
+        filled = fill(target, reader, session.as_mut(), watch.monitor) => filled,
+        failure = watch.give_up => Err(failure),
     };
     match filled {
         // Not to be stopped any more: the renames may be on their way.
-        Ok(()) => Ok(session.publish().await?),
-        Err(failure) => match session.abandon().await {
+        Ok(()) => {
+            let limit = watch.publish_limit;
+            let published = tokio::time::timeout(limit, session.publish()).await;
+            Ok(published.map_err(|_| Error::Unknown { limit })??)
+        }
+        Err(failure) => match abandon(session).await {
             Ok(()) => Err(failure),
             Err(cleanup) => Err(Error::Leftover { failure: Box::new(failure), cleanup }),
         },
@@ -127,6 +190,18 @@ pub async fn rehearse(
         filled = fill(target, reader, session, monitor) => filled,
         () = stop.cancelled() => Err(Error::Stopped),
     }
+}
+
+/// A server that stands still must not hold up the report of it.
+async fn abandon(session: Box<dyn RestoreSession>) -> Result<(), engine::Error> {
+    let silent = || engine::Error::Database {
+        action: "remove the unfinished database".to_owned(),
+        reason: format!("the server did not answer for {}", print_duration(ABANDON_LIMIT)),
+        class: Class::Stalled,
+        hint: None,
+        source: None,
+    };
+    tokio::time::timeout(ABANDON_LIMIT, session.abandon()).await.unwrap_or_else(|_| Err(silent()))
 }
 
 async fn fill(

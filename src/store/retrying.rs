@@ -1,10 +1,12 @@
 //! A wrapper that tries passing faults again: the only place where calls to a store are retried.
 //!
-//! Promises that a call is made at most as often as its policy says, with full jitter between, and that what it returns is
+//! Promises that a call is made at most as often as its policy says (one that the store is too busy for, as long as the policy
+//! says), with full jitter between, and that what it returns is
 //! final: a fault that never passed is no longer `Transient`, so nobody above tries it again. Must not know which store it
 //! wraps, nor the time of day.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,7 +37,7 @@ impl Retrying {
 
     /// Makes a call until it succeeds or is not worth another try; `call` is told how often it was made before.
     async fn attempt<'a, T>(&'a self, call: impl Fn(u32) -> BoxFuture<'a, Result<T, Error>>) -> Result<T, Error> {
-        let mut made = 0;
+        let (mut made, began) = (0, Instant::now());
         loop {
             let error = match call(made).await {
                 Ok(value) => return Ok(value),
@@ -43,7 +45,8 @@ impl Retrying {
             };
             made += 1;
             let most = match error.class() {
-                Class::Transient => self.policy.attempts,
+                Class::Busy if began.elapsed() < self.policy.patience => u32::MAX,
+                Class::Transient | Class::Busy => self.policy.attempts,
                 Class::Stalled => self.policy.attempts.min(STALLED_ATTEMPTS),
                 _ => 1,
             };
@@ -71,8 +74,10 @@ impl Retrying {
 /// The error after the last try.
 fn given_up(error: Error, made: u32) -> Error {
     match error {
-        Error::Failed { operation, key, class: class @ (Class::Transient | Class::Stalled), reason, hint, source } => {
-            let class = if class == Class::Transient { Class::Store } else { class };
+        Error::Failed { operation, key, class, reason, hint, source }
+            if matches!(class, Class::Transient | Class::Busy | Class::Stalled) =>
+        {
+            let class = if class == Class::Stalled { class } else { Class::Store };
             let reason = if made == 1 { reason } else { format!("{reason} (tried {made} times)") };
             Error::Failed { operation, key, class, reason, hint, source }
         }

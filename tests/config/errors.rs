@@ -89,7 +89,7 @@ fn unknown_keys_and_sections_are_named_with_what_was_meant() {
     check(
         "[limits]\nmemroy = \"1 GiB\"",
         "6:1: unknown key \"memroy\" in [limits]",
-        r#"expected one of "memory", "no_progress", "requests_at_once", "targets_at_once""#,
+        r#"expected one of "lock_timeout", "memory", "no_progress", "requests_at_once", "targets_at_once""#,
         Some("did you mean \"memory\"?"),
     );
 }

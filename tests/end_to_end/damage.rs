@@ -92,3 +92,36 @@ fn a_damaged_run_report_is_found_where_every_byte_is_read() {
     let said = world.run(&["verify", "--read-packs"]).expect(5).stdout;
     assert!(said.contains("runs/") && said.contains("tampering"), "{said}");
 }
+
+#[test]
+fn damage_to_one_table_is_named_and_the_newest_backup_without_it_is_offered_and_restores() {
+    let world = World::with_shops();
+    world.backup();
+    let (acme, first) = (world.db("acme"), world.newest("acme"));
+    let good = world.print(&acme);
+    let before = packs(&world, "acme");
+    // Only orders are new in the second backup: its own packs hold nothing else.
+    world.cluster().psql(&acme, "update orders set total = total + 1");
+    world.backup();
+    assert_ne!(world.newest("acme"), first);
+    let live = world.print(&acme);
+    for pack in packs(&world, "acme").iter().filter(|pack| !before.contains(pack)) {
+        let mut bytes = std::fs::read(pack).expect("read it");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        overwrite(pack, &bytes);
+    }
+    let said = world.run(&["restore", "--tenant", "acme", "--yes"]).expect(5).stderr;
+    assert!(said.contains("it cannot give back public.orders") && !said.contains("customers"), "{said}");
+    let command = format!("dbkeeper restore --tenant acme --backup {first}");
+    assert!(said.contains(&command), "{command}: {said}");
+    assert_eq!(world.print(&acme), live, "the live database stays");
+    // The table that is whole comes back even from the damaged backup, and all of it from the one that is offered.
+    let copy = format!("{acme}_customers");
+    world.run(&["restore", "--tenant", "acme", "--table", "customers", "--as", &copy, "--yes"]).expect(0);
+    let rows = "select md5(string_agg(c::text, ',' order by id)) from customers c";
+    assert_eq!(world.cluster().psql(&copy, rows), world.cluster().psql(&acme, rows));
+    let arguments: Vec<&str> = command.split(' ').skip(1).chain(["--yes"]).collect();
+    world.run(&arguments).expect(0);
+    assert_eq!(world.print(&acme).content, good.content);
+}

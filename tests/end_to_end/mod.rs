@@ -1,6 +1,7 @@
 //! The whole pipe: the real program, a real PostgreSQL and a real folder or S3 server, from `keygen` to what a restore left.
 
 mod checkpoint;
+mod clock;
 mod copy;
 mod damage;
 mod disaster;
@@ -9,11 +10,15 @@ mod failures;
 mod fleet;
 mod golden;
 mod keys;
+mod kill;
 mod matrix;
+mod network;
 mod proofs;
 mod recovery;
 mod restore;
 mod secrets;
+mod servers;
 mod sizes;
 mod stop;
+mod storage;
 mod world;

@@ -17,7 +17,7 @@ fn terminate(child: &Child) {
 }
 
 /// Sessions of the program on this fleet's databases.
-fn sessions(world: &World) -> String {
+pub(super) fn sessions(world: &World) -> String {
     let stem = world.prefix.trim_end_matches("t_");
     let query = format!(
         "select pid, datname, state, wait_event from pg_stat_activity where starts_with(datname, '{stem}')
@@ -27,7 +27,7 @@ fn sessions(world: &World) -> String {
 }
 
 /// Processes that were started from this sandbox and still run.
-fn processes(world: &World) -> Vec<String> {
+pub(super) fn processes(world: &World) -> Vec<String> {
     let folder = world.sandbox.folder().to_path_buf();
     let running = std::fs::read_dir("/proc").expect("the processes").flatten();
     let ours = running.filter(|entry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == folder));

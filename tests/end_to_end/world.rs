@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::support::cli::{Ended, Sandbox};
 use crate::support::postgres::Cluster;
+use crate::support::proxy::Proxy;
 use crate::support::seaweed::Seaweed;
 
 /// The configuration, in the sandbox.
@@ -135,6 +136,17 @@ impl World {
             options.bucket, options.prefix
         );
         self.reconfigure(&folder, &s3);
+    }
+
+    /// Reaches the database server through a proxy from now on.
+    pub(super) fn through(&self, proxy: &Proxy) {
+        let address = |port: u16| format!("127.0.0.1:{port}\"");
+        self.reconfigure(&address(self.cluster().port), &address(proxy.port));
+    }
+
+    /// Sets limits for the process.
+    pub(super) fn limit(&self, limits: &str) {
+        self.reconfigure("[retention]", &format!("[limits]\n{limits}\n\n[retention]"));
     }
 
     /// The database of a tenant.

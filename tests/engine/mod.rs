@@ -3,3 +3,4 @@
 mod dump;
 mod fingerprint;
 mod restore;
+mod witness;

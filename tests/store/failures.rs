@@ -206,7 +206,7 @@ async fn what_may_pass_is_tried_again_until_it_passes() {
 async fn the_client_itself_tries_nothing_again() {
     let stub = S3Stub::start(vec![Answer::error(503, "SlowDown", "Please reduce your request rate.", "")]);
     let error = store(stub.options()).await.get(&key("a")).await.unwrap_err();
-    check_told(&error, Class::Transient, &["get a: Please reduce your request rate: SlowDown (HTTP 503)"]);
+    check_told(&error, Class::Busy, &["get a: Please reduce your request rate: SlowDown (HTTP 503)"]);
     assert_eq!(stub.asked().len(), 1);
 }
 

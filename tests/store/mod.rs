@@ -31,5 +31,5 @@ fn bytes(length: usize) -> Bytes {
 
 /// A policy whose waits do not slow a test down.
 pub(crate) fn quick(attempts: u32) -> RetryPolicy {
-    RetryPolicy { attempts, base: Duration::from_millis(1), cap: Duration::from_millis(2) }
+    RetryPolicy { attempts, base: Duration::from_millis(1), cap: Duration::from_millis(2), patience: Duration::ZERO }
 }

@@ -6,5 +6,8 @@
 pub mod cli;
 pub mod faults;
 pub mod postgres;
+pub mod proxy;
+pub mod rounds;
+pub mod s3_proxy;
 pub mod s3_stub;
 pub mod seaweed;

@@ -57,7 +57,20 @@ impl Cluster {
             writeln!(file, "{setting}").expect("write");
         }
         drop(free);
-        let script = "log=$1; data=$2; folder=$3; shift 3; \"$@\" -D \"$data\" >\"$log\" 2>&1 </dev/null & server=$!; cat >/dev/null; kill -INT $server; wait $server; rm -rf \"$folder\"";
+        // Ended by `restart`, it is started again.
+        let script = r#"log=$1; data=$2; folder=$3; shift 3
+            (while :; do
+                "$@" -D "$data" >>"$log" 2>&1 </dev/null &
+                echo $! >"$folder/pid"
+                wait $!
+                [ -e "$folder/again" ] || exit
+                rm "$folder/again"
+            done) &
+            keeper=$!
+            cat >/dev/null
+            kill -INT "$(cat "$folder/pid")"
+            wait $keeper
+            rm -rf "$folder""#;
         let server = as_postgres(&bin.join("postgres"));
         let mut wrapper = Command::new("setsid");
         wrapper.args(["sh", "-c", script, "sh"]).arg(folder.join("log")).arg(&data).arg(&folder);
@@ -72,6 +85,28 @@ impl Cluster {
         let cluster = Self { bin, folder, port, _lifeline: lifeline };
         cluster.wait_until_ready();
         cluster
+    }
+
+    /// Ends the server as `pg_ctl stop -m fast` (SIGINT) or `immediate` (SIGQUIT) does, and starts it again.
+    pub fn restart(&self, signal: rustix::process::Signal) {
+        self.stop_for_restart(signal);
+        self.wait_until_ready();
+    }
+
+    /// The same, without waiting until it is back.
+    pub fn stop_for_restart(&self, signal: rustix::process::Signal) {
+        let pid = || std::fs::read_to_string(self.folder.join("pid")).ok().and_then(|text| text.trim().parse().ok());
+        let old: i32 = pid().expect("the server's process id");
+        std::fs::write(self.folder.join("again"), "").expect("ask for a new start");
+        let process = rustix::process::Pid::from_raw(old).expect("a process id");
+        rustix::process::kill_process(process, signal).expect("end the server");
+        for _ in 0..6000 {
+            if pid().is_some_and(|pid| pid != old) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("the server did not end");
     }
 
     fn wait_until_ready(&self) {

@@ -59,6 +59,11 @@ impl Seaweed {
         options
     }
 
+    /// A login that may read and list, and nothing else.
+    pub fn reader() -> (&'static str, &'static str) {
+        ("dbkeeper-test-reader", "another secret of the tests")
+    }
+
     /// The bare client of the same server, to look at what dbkeeper left there.
     pub fn client(&self) -> aws_sdk_s3::Client {
         let config = Builder::new()
@@ -85,7 +90,10 @@ impl Seaweed {
         std::fs::create_dir(folder.join("data")).expect("its data folder");
         let identity = format!(
             r#"{{"identities":[{{"name":"test","credentials":[{{"accessKey":"{ACCESS_KEY}","secretKey":"{SECRET_KEY}"}}],
-            "actions":["Admin","Read","List","Tagging","Write"]}}]}}"#
+            "actions":["Admin","Read","List","Tagging","Write"]}},{{"name":"reader","credentials":[{{"accessKey":"{}",
+            "secretKey":"{}"}}],"actions":["Read","List"]}}]}}"#,
+            Self::reader().0,
+            Self::reader().1,
         );
         std::fs::write(folder.join("s3.json"), identity).expect("its identities");
         let ports = free_ports();

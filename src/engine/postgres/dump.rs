@@ -19,6 +19,7 @@ use crate::engine::postgres::client_program::ClientPrograms;
 use crate::engine::postgres::copy_out::{self, CopyOut};
 use crate::engine::postgres::description::{LARGE_OBJECTS_PART, PostgresDetails, Relation, table_part};
 use crate::engine::postgres::lock_budget::LockBudget;
+use crate::engine::postgres::lost::VIEW_LOST;
 use crate::engine::postgres::pieces::{self, Cutting, Pieces};
 use crate::engine::postgres::schema::{SchemaCache, SchemaDump};
 use crate::engine::postgres::session::{self, failed, is_code};
@@ -314,7 +315,7 @@ fn is_gone(error: &tokio_postgres::Error) -> bool {
 fn view_is_lost() -> Error {
     Error::Database {
         action: "read under the snapshot".to_owned(),
-        reason: "the session that held it has ended, after a failure or an interrupted read".to_owned(),
+        reason: VIEW_LOST.to_owned(),
         class: Class::Transient,
         hint: None,
         source: None,

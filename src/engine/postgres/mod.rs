@@ -15,6 +15,7 @@ mod database;
 mod large_objects;
 pub mod lock_budget;
 mod locks;
+pub mod lost;
 mod pieces;
 mod roles;
 mod sequences;
@@ -26,6 +27,7 @@ pub mod check;
 pub mod export;
 pub mod leftovers;
 pub mod restore;
+pub mod witness;
 
 mod archive_contents;
 mod complete;

@@ -6,6 +6,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::base::class::Class;
 use crate::engine::Error;
+use crate::engine::postgres::lost;
 use crate::sql;
 
 /// The server answered no, or went away, while `action` was tried.
@@ -14,7 +15,8 @@ pub(super) fn refused(action: impl Into<String>, error: tokio_postgres::Error) -
         Some(db) => (server_words(db), class_of(db.code())),
         None => (sql::postgres::reason(&error), Class::Database),
     };
-    let hint = hint(&reason).map(str::to_owned);
+    let lost = matches!(class, Class::Database | Class::Transient);
+    let hint = hint(&reason).or_else(|| lost.then_some(lost::HINT)).map(str::to_owned);
     Error::Database { action: action.into(), reason, class, hint, source: Some(Box::new(error)) }
 }
 
@@ -57,6 +59,9 @@ pub(super) fn hint(reason: &str) -> Option<&'static str> {
     }
     if says("permission denied") || says("must be owner") || says("must be superuser") || says("must be member of") {
         return Some("restore as a superuser or as a member of the owning role, or without owners and privileges");
+    }
+    if says("in a read-only transaction") || says("during recovery") {
+        return Some("the server is a standby, or was made read-only: restore to the primary, with --server NAME");
     }
     if says("does not exist") {
         return Some(

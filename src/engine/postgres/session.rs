@@ -10,6 +10,7 @@ use tokio_postgres::types::FromSql;
 
 use crate::base::class::Class;
 use crate::engine::Error;
+use crate::engine::postgres::lost;
 use crate::sql::Server;
 use crate::sql::postgres::{Connection, connect, is_transient, quote_literal, reason};
 
@@ -107,6 +108,7 @@ fn hint(error: &tokio_postgres::Error) -> Option<String> {
         Some(code) if *code == SqlState::CHARACTER_NOT_IN_REPERTOIRE => Some(
             "a name that is not valid UTF-8, in a database of encoding SQL_ASCII, cannot be backed up: rename it".to_owned(),
         ),
+        None if is_lost(error) => Some(lost::HINT.to_owned()),
         _ => None,
     }
 }

@@ -1,5 +1,6 @@
 //! Whether the store takes, keeps, lists and returns an object, and how fast.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,11 +8,12 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 
 use crate::base::class::Class;
-use crate::config;
+use crate::base::units::ByteSize;
+use crate::config::{self, Place};
 use crate::job::doctor::{Check, Group, clock};
 use crate::job::{Context, Error, chain};
 use crate::repository::layout;
-use crate::store::{self, ObjectStore};
+use crate::store::{self, ObjectStore, local};
 
 /// What the probe object holds: always the same, since nothing stored is ever overwritten by other bytes.
 const PROBE: &[u8] =
@@ -52,8 +54,21 @@ pub(super) async fn check(context: &Context, checks: &mut Vec<Check>) -> Option<
         }
     }
     checks.push(delete(store.as_ref()).await);
+    if let Place::Folder(root) = &context.config.repository.place {
+        checks.extend(unfinished(root.clone()).await);
+    }
     clock::check_store(context, store.as_ref(), checks).await;
     Some(store)
+}
+
+/// What killed runs left in a folder; told, not removed: it may be of a run that is under way.
+async fn unfinished(root: PathBuf) -> Option<Check> {
+    let folder = root.join(local::INCOMING);
+    let (count, bytes) = local::unfinished(root).await;
+    let (folder, size) = (folder.display(), ByteSize(bytes).approximate());
+    let message = format!("{count} unfinished objects ({size}) are in {folder}, of runs under way or killed");
+    let fix = format!("wait: a backup removes what is older than a day; or, while none runs: rm {folder}/*");
+    (0 < count).then(|| Check::warn(Group::Leftovers, "store", message).with_fix(Some(fix)))
 }
 
 /// Why the probe did not go well.

@@ -86,7 +86,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Connect { hint, .. } | Self::PasswordFile { hint, .. } => hint.clone(),
-            Self::NoDatabase { .. } => None,
+            Self::NoDatabase { .. } => Some(
+                "it was dropped or renamed: `dbkeeper doctor` compares the registry with what the servers have".to_owned(),
+            ),
             Self::Authorities { .. } => Some("name a PEM file with the certificate of the server's authority".to_owned()),
             Self::TooOld { .. } => Some(format!("upgrade it to PostgreSQL {OLDEST_MAJOR} or newer")),
             Self::Pooler { .. } => Some(

@@ -200,9 +200,12 @@ fn refusal(server: &Server, database: &str, refusal: Refusal) -> Error {
             return Error::Connect {
                 server: server.name.clone(),
                 database: database.to_owned(),
-                reason: format!("error connecting to server: {source}"),
+                reason: format!("error connecting to {}:{}: {source}", server.host, server.port),
                 class: Class::Database,
-                hint: None,
+                hint: Some(format!(
+                    "check that {}:{} is where server {:?} of [[servers]] is, that it is up, and that its port is open from here",
+                    server.host, server.port, server.name
+                )),
                 source: Some(Box::new(source)),
             };
         }
@@ -228,6 +231,10 @@ fn hint(server: &Server, database: &str, error: &tokio_postgres::Error) -> Optio
     let no_password = reason(error).ends_with("password missing");
     match error.code().map(|code| code.code()) {
         Some("28P01") => Some(format!("check the password of role {user:?} that is configured for server {name:?}")),
+        Some("53300") => Some(format!(
+            "end sessions that nobody needs (SELECT pid, usename, datname, state FROM pg_stat_activity), raise max_connections, or lower `connections` of server {name:?}"
+        )),
+        Some("57P03") => Some("wait until the server is up, and run the same command again".to_owned()),
         Some("28000") => Some(format!(
             "pg_hba.conf on {host} must let role {user:?} in from here, with the sslmode that is configured"
         )),

@@ -74,6 +74,20 @@ impl LocalStore {
     }
 }
 
+/// The number and the bytes of the objects that nobody has finished yet, in the repository's folder `root`: of runs that are
+/// under way, or that were killed. A run removes those that are older than a day.
+pub async fn unfinished(root: PathBuf) -> (usize, u64) {
+    let look = move || {
+        let entries = fs::read_dir(root.join(INCOMING)).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.metadata().ok())
+            .fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.len()))
+    };
+    #[expect(clippy::disallowed_methods, reason = "the one home of blocking file work")]
+    let task = tokio::task::spawn_blocking(look);
+    task.await.unwrap_or_default()
+}
+
 #[async_trait]
 impl ObjectStore for LocalStore {
     fn location(&self) -> String {

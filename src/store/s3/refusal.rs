@@ -140,6 +140,11 @@ impl Refusal {
             "NotImplemented" if self.message.contains("hecksum") || self.message.contains("x-amz-") => {
                 "set checksums = \"off\" in [repository]: this store does not know them"
             }
+            _ if self.asks_for_patience() => {
+                return Verdict::new(Class::Busy, self.words()).with_hint(
+                    "the store limits the rate of requests: lower [limits] requests_at_once, or raise slow_down_timeout in [repository]",
+                );
+            }
             _ if self.is_transient() => return Verdict::new(Class::Transient, self.words()),
             "" => match self.status {
                 401 | 403 => {
@@ -158,21 +163,28 @@ impl Refusal {
         Verdict::new(Class::Store, self.words()).with_hint(hint)
     }
 
-    fn is_transient(&self) -> bool {
+    fn asks_for_patience(&self) -> bool {
         let named = matches!(
             self.code(),
             "SlowDown"
                 | "SlowDownRead"
                 | "SlowDownWrite"
-                | "InternalError"
                 | "ServiceUnavailable"
                 | "ServerBusy"
                 | "Busy"
-                | "RequestTimeout"
                 | "Throttling"
                 | "ThrottlingException"
                 | "TooManyRequests"
                 | "RequestLimitExceeded"
+        );
+        named || matches!(self.status, 429 | 503)
+    }
+
+    fn is_transient(&self) -> bool {
+        let named = matches!(
+            self.code(),
+            "InternalError"
+                | "RequestTimeout"
                 | "OperationAborted"
                 | "ConditionalRequestConflict"
                 | "BadDigest"
@@ -180,7 +192,7 @@ impl Refusal {
                 | "XAmzContentSHA256Mismatch"
                 | "XAmzContentChecksumMismatch"
         );
-        named || matches!(self.status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+        named || matches!(self.status, 408 | 425 | 500 | 502 | 504)
     }
 
     fn judge_skew(&self, site: &Site, seen: &Seen) -> Verdict {
