@@ -193,7 +193,7 @@ async fn run(arguments: Arguments, output: Output) -> Result<Exit, (Failure, Opt
             let (config_file, config_origin) = find_config(&arguments.general, &environment);
             let repository = arguments.general.repository;
             let context = Context { environment, config_file, config_origin, repository, output, signals };
-            run_verb(arguments.verb, &context).await
+            Box::pin(run_verb(arguments.verb, &context)).await
         }
         Err(failure) => Err(failure),
     };

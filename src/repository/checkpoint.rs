@@ -51,6 +51,9 @@ pub struct Checkpoint {
     vaults: BTreeMap<TargetId, BTreeMap<BackupId, HalfHash>>,
 }
 
+/// The backups of one vault: id, and half of the marker's hash in hexadecimal digits.
+type Heads = Vec<(BackupId, String)>;
+
 /// The content, as JSON has it: `[kind, name, [[id, 32 hexadecimal digits], …]]` for each vault.
 #[derive(Serialize, Deserialize)]
 struct Content {
@@ -58,7 +61,7 @@ struct Content {
     repository: String,
     taken_at: DateTime<Utc>,
     every_backup: bool,
-    vaults: Vec<(TargetKind, String, Vec<(BackupId, String)>)>,
+    vaults: Vec<(TargetKind, String, Heads)>,
 }
 
 /// Why a text is no checkpoint of this repository.

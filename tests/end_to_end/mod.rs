@@ -21,6 +21,8 @@ mod matrix;
 mod names;
 mod network;
 pub(crate) mod nothing_readable;
+mod matrix;
+mod network;
 mod proofs;
 mod prune;
 mod recovery;
