@@ -294,7 +294,8 @@ pub struct Verify {
     /// Store no record of the proof: for credentials that may only read.
     #[arg(long)]
     pub no_record: bool,
-    /// Compare with what `checkpoint` printed: finds backups that were hidden, removed or rolled back.
+    /// Compare with what `checkpoint` printed: finds backups that were hidden, removed or rolled back. Of several lines
+    /// the last one counts.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["sample", "max_duration", "older_than"])]
     pub checkpoint: Option<PathBuf>,
     /// Print the report as one JSON document.

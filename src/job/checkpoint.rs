@@ -79,7 +79,7 @@ async fn genuine(vault: &Vault, depth: Depth) -> Result<(Vec<ReadMarker>, Vec<St
     Ok((markers, problems))
 }
 
-/// Reads a checkpoint of this repository.
+/// Reads a checkpoint of this repository: the last line, where there are several.
 pub(super) fn read(text: &str, repository: &Repository) -> Result<Checkpoint, Error> {
     let bad = |error: BadCheckpoint| Error::Other {
         what: format!("the checkpoint cannot be used: {error}"),
@@ -91,7 +91,8 @@ pub(super) fn read(text: &str, repository: &Repository) -> Result<Checkpoint, Er
     if text.len() > MAX_CHECKPOINT_BYTES {
         return Err(bad(BadCheckpoint::Shape("it is too large")));
     }
-    Checkpoint::parse(text, repository).map_err(bad)
+    let last = text.trim_end().lines().next_back().unwrap_or_default();
+    Checkpoint::parse(last, repository).map_err(bad)
 }
 
 /// The targets of a checkpoint that are not among `known`.
