@@ -98,6 +98,9 @@ fn page(report: &Report) -> String {
 
 fn alarms(compared: &Compared, complete: bool, text: &mut String) {
     let taken = compared.taken_at.format("%Y-%m-%d %H:%M UTC");
+    for target in &compared.erased {
+        let _ = writeln!(text, "erased   {target} was erased since the checkpoint of {taken}, by a signed record");
+    }
     for alarm in &compared.alarms {
         let _ = writeln!(text, "missing  {} {}: {}", alarm.target, alarm.backup, alarm.what);
     }
@@ -110,8 +113,7 @@ fn alarms(compared: &Compared, complete: bool, text: &mut String) {
         ),
         _ => writeln!(
             text,
-            "        the checkpoint of {taken} saw them: look who could delete in the store, and at a copy of the repository; \
-             after an erasure take a new checkpoint"
+            "        the checkpoint of {taken} saw them: look who could delete in the store, and at a copy of the repository"
         ),
     };
 }

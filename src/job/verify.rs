@@ -2,6 +2,7 @@
 //!
 //! Where not everything is read, what was proven longest ago comes first, so that the next run goes on where this one stopped.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use crate::base::units::Share;
 use crate::codec::seal::Identity;
 use crate::job::{Context, Error, chain, checkpoint};
 use crate::repository::Repository;
-use crate::repository::checkpoint::{Alarm, Checkpoint};
+use crate::repository::checkpoint::{Alarm, Checkpoint, erased_since};
 use crate::repository::marker::FORMAT;
 use crate::repository::proof::{Keep, Proof, next_time};
 use crate::repository::reports::verify_reports;
@@ -89,6 +90,21 @@ pub struct Compared {
     pub backups: usize,
     /// What was hidden, removed or rolled back.
     pub alarms: Vec<Alarm>,
+    /// Targets that were erased since, by a signed record: what is missing of them is no alarm.
+    pub erased: BTreeSet<TargetId>,
+}
+
+impl Compared {
+    /// Takes back the alarms of targets that were erased on purpose.
+    async fn excuse_erased(&mut self, repository: &Repository) -> Result<(), Error> {
+        if self.alarms.is_empty() {
+            return Ok(());
+        }
+        let missed: BTreeSet<TargetId> = self.alarms.iter().map(|alarm| alarm.target.clone()).collect();
+        self.erased = &erased_since(repository, self.taken_at).await? & &missed;
+        self.alarms.retain(|alarm| !self.erased.contains(&alarm.target));
+        Ok(())
+    }
 }
 
 /// One run over many vaults.
@@ -116,7 +132,7 @@ pub async fn run(context: &Context, request: &Request) -> Result<Report, Error> 
     let mut compared = seen.as_ref().map(|seen| {
         let lost = checkpoint::without_vault(seen, &targets).into_iter().filter(wanted);
         let alarms = lost.flat_map(|target| seen.compare(&target, &[], now)).collect();
-        Compared { taken_at: seen.taken_at, backups: named(seen, target), alarms }
+        Compared { taken_at: seen.taken_at, backups: named(seen, target), alarms, erased: BTreeSet::new() }
     });
     if targets.is_empty() && compared.as_ref().is_none_or(|compared| compared.alarms.is_empty()) {
         let what = target.map_or("the repository holds no vault".to_owned(), |target| format!("{target} has no vault"));
@@ -136,6 +152,7 @@ pub async fn run(context: &Context, request: &Request) -> Result<Report, Error> 
     if let (Some(seen), Some(compared)) = (&seen, &mut compared) {
         let alarms = vaults.iter().flat_map(|vault| seen.compare(&vault.target, &vault.genuine, now));
         compared.alarms.extend(alarms.collect::<Vec<_>>());
+        compared.excuse_erased(&run.repository).await?;
     }
     vaults.sort_by(|a, b| a.target.cmp(&b.target));
     let findings = match request.rung > Rung::Presence && target.is_none() && request.is_whole() {

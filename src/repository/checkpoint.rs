@@ -3,18 +3,20 @@
 //! Nothing that is stored can tell that a marker is gone: a backup exists exactly when its marker does. A checkpoint can. It
 //! holds names, times and hashes, and no secret; whoever has the repository key can tell whether it was changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{BackupId, Hash32, TargetId, TargetKind};
 use crate::codec::compress;
 use crate::codec::digest::MacKey;
-use crate::repository::Repository;
 use crate::repository::marker::{FORMAT, Parent};
+use crate::repository::{Error, Repository, layout, signed};
+use crate::store::ObjectKey;
 
 /// What every checkpoint begins with.
 const PREFIX: &str = "dbkeeper-checkpoint-1";
@@ -183,6 +185,33 @@ impl Content {
         let Self { repository, taken_at, every_backup, .. } = self;
         Some(Checkpoint { repository, taken_at, every_backup, vaults })
     }
+}
+
+/// What the records of an erasure say first.
+#[derive(Deserialize)]
+struct Erased {
+    target: TargetId,
+    at: DateTime<Utc>,
+}
+
+/// The targets that were erased on purpose, at `since` or later, by the signed records of it below `runs/`.
+pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Result<BTreeSet<TargetId>, Error> {
+    let mac = repository.mac().ok_or(Error::NoKey { action: "looking for erasures" })?;
+    let failed = |source| Error::Store { action: "look for erasures", source };
+    let is_record = |key: &ObjectKey| ["/erase.json", "/erase-done.json"].iter().any(|end| key.as_str().ends_with(end));
+    let (mut erased, mut objects) = (BTreeSet::new(), repository.store().list(layout::RUNS_PREFIX));
+    while let Some(object) = objects.try_next().await.map_err(failed)? {
+        if !is_record(&object.key) {
+            continue;
+        }
+        let bytes = repository.store().get(&object.key).await.map_err(failed)?;
+        // One that does not verify excuses nothing; `verify --read-packs` tells it.
+        let Ok(record) = signed::read::<Erased>(&bytes, &object.key, &mac) else { continue };
+        if since <= record.at {
+            erased.insert(record.target);
+        }
+    }
+    Ok(erased)
 }
 
 /// Pure. Three rules: what was there and has not expired is there; the newest of a vault stays, expired or not, until a newer

@@ -2,10 +2,11 @@
 
 use chrono::TimeDelta;
 use dbkeeper::base::clock::{Clock, SeededEntropy};
-use dbkeeper::base::ids::{BackupId, RetentionClass, TargetId};
+use dbkeeper::base::ids::{BackupId, RetentionClass, RunId, TargetId};
 use dbkeeper::codec::digest::sha256;
 use dbkeeper::repository::Repository;
-use dbkeeper::repository::checkpoint::{BadCheckpoint, Checkpoint};
+use dbkeeper::repository::checkpoint::{BadCheckpoint, Checkpoint, erased_since};
+use dbkeeper::repository::reports::store_report;
 
 use crate::repository::support::World;
 
@@ -57,4 +58,21 @@ async fn a_changed_or_foreign_line_is_never_accepted() {
     // Without the key the line is read, and the caller says that nobody could check it.
     let keyless = Repository::open_without_key(std::sync::Arc::clone(&world.store)).await.expect("open");
     assert_eq!(Checkpoint::parse(&line, &keyless).expect("readable").count(), 3);
+}
+
+#[tokio::test]
+async fn only_a_signed_record_of_an_erasure_since_then_excuses_what_is_missing() {
+    let world = World::new().await;
+    let acme = TargetId::tenant("acme").expect("a name");
+    let (run, at) = (RunId::new(world.clock.now(), [1; 4]), world.clock.now());
+    let record = serde_json::json!({ "format": 1, "target": acme, "at": at, "backups": 3 });
+    store_report(&world.repository, &run, "erase-done", &record).await.expect("put");
+    let erased = |since| erased_since(&world.repository, since);
+    assert!(erased(at - TimeDelta::hours(1)).await.expect("list").contains(&acme));
+    assert!(erased(at + TimeDelta::hours(1)).await.expect("list").is_empty(), "it was erased before");
+    let key = dbkeeper::repository::layout::run_report(&run, "erase-done");
+    let text = String::from_utf8(world.store.get(&key).await.expect("get").to_vec()).expect("text");
+    world.store.delete(std::slice::from_ref(&key)).await.expect("delete");
+    world.store.put(&key, text.replace("acme", "beta").into()).await.expect("put");
+    assert!(erased(at - TimeDelta::hours(1)).await.expect("list").is_empty(), "a forged one excuses nobody");
 }
