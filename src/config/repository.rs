@@ -17,7 +17,7 @@ use crate::config::secret::{KeyReference, SecretReference};
 use crate::config::values::{Node, Value, Wrong, one_of, text};
 
 /// The keys that only an S3 repository has.
-const S3_KEYS: [&str; 11] = [
+const S3_KEYS: [&str; 12] = [
     "endpoint",
     "region",
     "path_style",

@@ -40,7 +40,7 @@ pub struct Hold {
 
 /// `release.<id>.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Release {
+pub(in crate::repository) struct Release {
     format: u32,
     vault: TargetId,
     backup: BackupId,

@@ -7,10 +7,11 @@
 use crate::base::ids::TargetId;
 use crate::codec::digest::RowHasher;
 use crate::codec::{compress, pack};
+use crate::repository::hold::{Hold, Release};
 use crate::repository::index::Index;
 use crate::repository::layout::{self, VaultObject};
 use crate::repository::manifest::Manifest;
-use crate::repository::marker::{Hold, Marker};
+use crate::repository::marker::Marker;
 use crate::repository::proof::Proof;
 use crate::repository::{RepositoryDocument, json, signed, vault};
 
@@ -31,6 +32,8 @@ pub enum Kind {
     Marker,
     /// A hold.
     Hold,
+    /// The end of a hold.
+    Release,
     /// A proof record.
     Proof,
     /// A run report.
@@ -41,7 +44,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of `FORMAT.md`.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Repository,
         Self::Epoch,
         Self::Pack,
@@ -49,6 +52,7 @@ impl Kind {
         Self::Manifest,
         Self::Marker,
         Self::Hold,
+        Self::Release,
         Self::Proof,
         Self::Report,
         Self::Name,
@@ -63,7 +67,8 @@ impl Kind {
             Self::Index => "index.age",
             Self::Manifest => "manifest.age",
             Self::Marker => "backup.json",
-            Self::Hold => "hold.json",
+            Self::Hold => "hold.<hold>.json",
+            Self::Release => "release.<hold>.json",
             Self::Proof => "<8 hex digits>.json",
             Self::Report => "<worker>.json",
             Self::Name => "probe/…",
@@ -87,6 +92,7 @@ pub fn read(kind: Kind, bytes: &[u8]) -> Result<(), String> {
         Kind::Epoch => vault::read_epoch(bytes),
         Kind::Marker => document::<Marker>(bytes),
         Kind::Hold => document::<Hold>(bytes),
+        Kind::Release => document::<Release>(bytes),
         Kind::Proof => document::<Proof>(bytes),
         Kind::Report => document::<serde_json::Value>(bytes),
         Kind::Index => {
