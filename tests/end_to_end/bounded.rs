@@ -12,7 +12,7 @@ use dbkeeper::base::ids::TargetId;
 use dbkeeper::base::monitor::Silent;
 use dbkeeper::config::{Config, Environment};
 use dbkeeper::fleet::Selection;
-use dbkeeper::job::{Context, backup, restore};
+use dbkeeper::job::{Context, backup, restore, restore_run};
 use dbkeeper::repository::reader::Wanted;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
@@ -103,6 +103,7 @@ fn context(config: &std::path::Path) -> Context {
         monitor: Arc::new(Silent),
         stop: CancellationToken::new(),
         search_path: Vec::new(),
+        requests: Arc::default(),
     }
 }
 
@@ -245,7 +246,7 @@ fn a_restore_that_is_dropped_at_any_await_leaves_no_session_no_program_and_the_l
     };
     let run = async |request: restore::Request| {
         let plan = restore::plan(&context, &request).await.expect("a plan");
-        restore::execute(&context, plan).await
+        restore_run::execute(&context, plan).await
     };
     let first = run(request(Some(world.db("whole"))));
     let whole = runtime.block_on(dropped_after(first, usize::MAX)).expect("it ended").1;

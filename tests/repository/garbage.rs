@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use dbkeeper::codec::compress::{decompress, decompress_document};
 use dbkeeper::codec::seal;
 use dbkeeper::repository::intake::{Kind, most_memory, read};
@@ -32,10 +34,17 @@ async fn samples() -> Vec<(Kind, Vec<u8>)> {
     let inside = |sealed: &[u8], identity, limit| {
         decompress_document(&seal::open(sealed, &[identity], limit).expect("open"), limit).expect("decompress")
     };
-    let index = get(VaultObject::Index(marker.id).key(vault.target())).await;
+    let index = match &marker.index_inline {
+        Some(text) => BASE64_STANDARD.decode(text).expect("base64"),
+        None => get(VaultObject::Index(marker.id).key(vault.target())).await,
+    };
     let manifest = get(VaultObject::Manifest(marker.id).key(vault.target())).await;
     let pack = get(listing.pack_key(vault.target(), marker.packs[0].sha256).expect("listed")).await;
     let signed = |text: &str| format!("{text}\n{{\"mac\":\"{}\"}}\n", "0".repeat(64)).into_bytes();
+    let said = |more: &str| {
+        let vault = serde_json::to_string(vault.target()).expect("JSON");
+        format!(r#"{{"format":1,"vault":{vault},"backup":"{}","id":"{}",{more}}}"#, marker.id, marker.run_id)
+    };
     let proof = Proof {
         format: 1,
         vault: vault.target().clone(),
@@ -53,7 +62,8 @@ async fn samples() -> Vec<(Kind, Vec<u8>)> {
         (Kind::Repository, get(layout::repository_document()).await),
         (Kind::Epoch, get(VaultObject::Epoch(marker.epoch, 1).key(vault.target())).await),
         (Kind::Marker, get(VaultObject::Marker(marker.id).key(vault.target())).await),
-        (Kind::Hold, signed(r#"{"format":1,"until":"2027-01-01T00:00:00Z","reason":"audit"}"#)),
+        (Kind::Hold, signed(&said(r#""until":"2027-01-01T00:00:00Z","reason":"audit""#))),
+        (Kind::Release, signed(&said(r#""released_at":"2026-12-01T00:00:00Z""#))),
         (Kind::Proof, signed(&serde_json::to_string(&proof).expect("JSON"))),
         (Kind::Report, signed(r#"{"run_id":"x","targets":[{"result":"good","seconds":1.5}]}"#)),
         (Kind::Index, inside(&index, index_key, index::MAX_INDEX_BYTES)),

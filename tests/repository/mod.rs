@@ -5,7 +5,6 @@ mod copy;
 mod crash;
 mod damage;
 pub(crate) mod fleet;
-mod fleet;
 mod garbage;
 mod hostile;
 mod interleavings;
