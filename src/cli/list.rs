@@ -83,7 +83,7 @@ impl Printed {
             return;
         }
         self.last = Some(backup.target.clone());
-        if backup.proven == LastProofs::default() {
+        if backup.proven.is_empty() {
             self.unproven += 1;
         } else {
             let _ = writeln!(self.proofs, "proven: {}: {}", backup.target, proven(&backup.proven));

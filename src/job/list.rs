@@ -37,11 +37,14 @@ pub struct Listed {
     pub stored_bytes: u64,
     /// The run that made it.
     pub run_id: RunId,
-    /// When its target was last proven, by which rung.
+    /// When its target was last proven, by which rung; left out where it never was.
+    #[serde(skip_serializing_if = "LastProofs::is_empty")]
     pub proven: LastProofs,
     /// Until when it is held, whatever its expiry; the latest of its holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub held_until: Option<DateTime<Utc>>,
     /// Why, in the words of who held it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_reason: Option<String>,
 }
 
@@ -122,7 +125,8 @@ pub struct Shown {
     pub marker: Marker,
     /// False where there was no repository key to check it with.
     pub verified: bool,
-    /// When its target was last proven, by which rung.
+    /// When its target was last proven, by which rung; left out where it never was.
+    #[serde(skip_serializing_if = "LastProofs::is_empty")]
     pub proven: LastProofs,
     /// Holds in force: they keep it whatever its expiry.
     pub holds: Vec<Held>,

@@ -276,6 +276,13 @@ pub struct LastProofs {
     pub drill: Option<LastProof>,
 }
 
+impl LastProofs {
+    /// True where no rung was ever climbed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Proof {
     /// What a listing says of it.
     pub fn last(&self) -> LastProof {

@@ -39,6 +39,15 @@ pub(crate) const VERBS: &[&[&str]] = &[
     &["restore", "--tenant", "good", "--yes"],
     &["restore", "--tenant", "good", "--table", "planted_table_b7", "--as", "one_table", "--yes", "--json"],
     &["export", "--tenant", "good", "--output", "exported.sql"],
+    &["hold", "ID", "--until", "2099-12-31", "--reason", "audit"],
+    &["list"],
+    &["release", "ID"],
+    &["prune", "--dry-run"],
+    &["prune", "--json"],
+    &["erase", "--tenant", "good", "--dry-run"],
+    // Nobody answers, so nothing is erased.
+    &["erase", "--tenant", "good"],
+    &["erase", "--tenant", "stranger", "--yes-erase", "stranger", "--json"],
 ];
 
 const ROW: &str = "planted-row-4e1c";
