@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod ids;
 pub mod monitor;
 pub mod repository_key;
+pub mod requests;
 pub mod retry;
 pub mod secret;
 pub mod units;

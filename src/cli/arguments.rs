@@ -10,6 +10,7 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use crate::base::ids::{BackupId, BadId, TargetId, TargetKind, TargetName};
 use crate::base::units::{Share, parse_duration};
 use crate::cli::exit;
+use crate::cli::upkeep::{Erase, Hold, Prune, Release};
 use crate::cli::values::{Destination, Moment, Shard};
 
 /// Backs up, restores and verifies the databases of multi-tenant SaaS.
@@ -100,6 +101,18 @@ pub enum Verb {
     /// Show to whom vaults are sealed, seal them to others, or begin new epochs.
     #[command(subcommand, after_help = exit::HELP)]
     Keys(KeysVerb),
+    /// Delete what has expired; shows the plan first.
+    #[command(after_help = exit::HELP)]
+    Prune(Prune),
+    /// Keep a backup until a date, whatever its expiry.
+    #[command(after_help = exit::HELP)]
+    Hold(Hold),
+    /// End the holds of a backup.
+    #[command(after_help = exit::HELP)]
+    Release(Release),
+    /// Destroy all that is stored of one tenant, for good.
+    #[command(after_help = exit::HELP)]
+    Erase(Erase),
 }
 
 /// `keygen`.
@@ -402,6 +415,6 @@ pub struct Copy {
     pub json: bool,
 }
 
-fn parse_backup(text: &str) -> Result<BackupId, BadId> {
+pub(super) fn parse_backup(text: &str) -> Result<BackupId, BadId> {
     text.parse()
 }

@@ -42,15 +42,16 @@ pub(super) async fn run(arguments: &Backup, context: &Context) -> Result<Exit, F
     if arguments.json {
         context.output.json(&report)?;
     }
+    job.say_requests(context.output);
     context.output.say(&summary("backed up", &report, &figures(&report), &next(&report)));
     Ok(exit_of(&report, context.signals.first()))
 }
 
 fn with_unprotected(report: RunReport, more: Vec<String>) -> RunReport {
-    let RunReport { run_id, seconds, targets, mut unprotected, findings, result, .. } = report;
+    let RunReport { run_id, seconds, targets, mut unprotected, findings, result, requests, .. } = report;
     unprotected.extend(more);
     let stopped = result == crate::run::report::RunResult::Stopped;
-    RunReport { findings, ..RunReport::new(run_id, seconds, targets, unprotected, stopped) }
+    RunReport { findings, requests, ..RunReport::new(run_id, seconds, targets, unprotected, stopped) }
 }
 
 fn figures(report: &RunReport) -> String {

@@ -10,19 +10,23 @@ mod config;
 mod copy;
 mod doctor;
 mod drill;
+mod erase;
 mod evidence;
 pub mod exit;
 mod export;
 pub mod failure;
+mod hold;
 mod init;
 mod keygen;
 mod keys;
 mod list;
 pub mod output;
 mod passphrase;
+mod prune;
 mod report;
 mod restore;
 pub mod signals;
+pub mod upkeep;
 pub mod values;
 mod verify;
 
@@ -98,6 +102,15 @@ impl std::ops::Deref for Job {
     }
 }
 
+impl Job {
+    /// Tells how often the store was asked, where that costs something.
+    fn say_requests(&self, output: Output) {
+        if let Some(requests) = self.requests.total() {
+            output.say(&requests.to_string());
+        }
+    }
+}
+
 /// Bars on a terminal, log lines elsewhere.
 enum Progress {
     Bars(Arc<Bars>),
@@ -131,6 +144,7 @@ fn job_context(context: &Context, config: Config) -> Job {
         monitor,
         stop: context.signals.stop().clone(),
         search_path: path.map(Iterator::collect).unwrap_or_default(),
+        requests: Arc::default(),
     };
     Job { context, progress }
 }
@@ -196,6 +210,10 @@ async fn run_verb(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Export(arguments) => export::run(&arguments, context).await,
         Verb::Copy(arguments) => copy::run(&arguments, context).await,
         Verb::Keys(verb) => keys::run(&verb, context).await,
+        Verb::Prune(arguments) => prune::run(&arguments, context).await,
+        Verb::Erase(arguments) => erase::run(&arguments, context).await,
+        Verb::Hold(arguments) => hold::run(&arguments, context).await,
+        Verb::Release(arguments) => hold::release(&arguments, context).await,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use chrono::{DateTime, LocalResult, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
 use chrono_tz::Tz;
 
 /// Why a value cannot be used.
@@ -63,6 +63,25 @@ impl FromStr for Moment {
             .iter()
             .find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
         local.map(Self::Local).ok_or_else(|| BadValue::new(text, MOMENT))
+    }
+}
+
+/// A moment, or a day, which means its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastDay(pub Moment);
+
+impl FromStr for LastDay {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().and_then(|day| day.succ_opt());
+        match day {
+            Some(next) => Ok(Self(Moment::Local(next.and_time(NaiveTime::MIN)))),
+            None => {
+                let moment = text.parse().map_err(|_| BadValue::new(text, "a day such as 2027-03-31, or a time"));
+                moment.map(Self)
+            }
+        }
     }
 }
 

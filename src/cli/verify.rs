@@ -49,6 +49,7 @@ pub(super) async fn run(arguments: &Verify, context: &Context) -> Result<Exit, F
     } else {
         context.output.data(page(&report))?;
     }
+    job.say_requests(context.output);
     context.output.say(&summary(&report));
     Ok(match (report.result, context.signals.first()) {
         ("ok", Some(signal)) if !report.complete => signal.exit(),

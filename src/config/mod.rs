@@ -35,7 +35,7 @@ pub use encryption::Encryption;
 pub use environment::Environment;
 pub use error::Error;
 pub use limits::Limits;
-pub use repository::{ChecksumMode, Place, Repository, S3Access, S3Credentials, S3Settings};
+pub use repository::{ChecksumMode, ObjectLock, Place, Repository, S3Access, S3Credentials, S3Settings};
 pub use retention::Retention;
 pub use secret::{SecretReference, SecretSource};
 pub use server::ServerSettings;

@@ -17,7 +17,7 @@ use crate::config::secret::{KeyReference, SecretReference};
 use crate::config::values::{Node, Value, Wrong, one_of, text};
 
 /// The keys that only an S3 repository has.
-const S3_KEYS: [&str; 11] = [
+const S3_KEYS: [&str; 12] = [
     "endpoint",
     "region",
     "path_style",
@@ -26,6 +26,7 @@ const S3_KEYS: [&str; 11] = [
     "session_token",
     "ca_file",
     "checksums",
+    "object_lock",
     "connect_timeout",
     "request_timeout",
     "slow_down_timeout",
@@ -73,6 +74,8 @@ pub struct S3Settings {
     pub ca_file: Option<PathBuf>,
     /// Which checksums are sent and asked for.
     pub checksums: ChecksumMode,
+    /// How objects are locked until their expiry, if they are.
+    pub object_lock: Option<ObjectLock>,
     /// How long a connection may take.
     pub connect_timeout: Duration,
     /// How long one try of a request may take.
@@ -109,6 +112,15 @@ pub enum ChecksumMode {
     Required,
     /// None, for stores that refuse them.
     Off,
+}
+
+/// Who may end the lock of an object before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectLock {
+    /// Who has a right of its own for that.
+    Governance,
+    /// Nobody.
+    Compliance,
 }
 
 impl S3Access {
@@ -195,6 +207,7 @@ fn read_s3(section: &Section<'_>, (title, bucket, prefix): (&str, &str, &str)) -
         access: read_access(section),
         ca_file: section.optional("ca_file"),
         checksums: section.or("checksums", ChecksumMode::Auto),
+        object_lock: section.optional("object_lock"),
         connect_timeout: wait("connect_timeout", 10),
         request_timeout: wait("request_timeout", 120),
         slow_down_timeout: wait("slow_down_timeout", 300),
@@ -308,5 +321,18 @@ impl Value for ChecksumMode {
 
     fn show(&self) -> serde_json::Value {
         json!(CHECKSUM_MODES.iter().find(|(_, mode)| mode == self).map(|(name, _)| *name))
+    }
+}
+
+const OBJECT_LOCKS: [(&str, ObjectLock); 2] =
+    [("governance", ObjectLock::Governance), ("compliance", ObjectLock::Compliance)];
+
+impl Value for ObjectLock {
+    fn read(node: &Node<'_>) -> Result<Self, Wrong> {
+        one_of(node, &OBJECT_LOCKS)
+    }
+
+    fn show(&self) -> serde_json::Value {
+        json!(OBJECT_LOCKS.iter().find(|(_, lock)| lock == self).map(|(name, _)| *name))
     }
 }

@@ -56,6 +56,8 @@ struct Repository {
     /// S3: which checksums are sent: as the SDK finds right, only where the operation requires one, or none.
     #[schemars(extend("default" = "auto"))]
     checksums: Option<Checksums>,
+    /// S3: every object is locked until its expiry; the bucket must have been made with object lock.
+    object_lock: Option<ObjectLock>,
     /// S3: how long a connection may take; at least 1s.
     #[schemars(extend("default" = "10s"))]
     connect_timeout: Option<Duration>,
@@ -99,6 +101,8 @@ struct SecondRepository {
     /// S3: which checksums are sent: as the SDK finds right, only where the operation requires one, or none.
     #[schemars(extend("default" = "auto"))]
     checksums: Option<Checksums>,
+    /// S3: every object is locked until its expiry; the bucket must have been made with object lock.
+    object_lock: Option<ObjectLock>,
     /// S3: how long a connection may take; at least 1s.
     #[schemars(extend("default" = "10s"))]
     connect_timeout: Option<Duration>,
@@ -108,6 +112,13 @@ struct SecondRepository {
     /// S3: how long the store may answer that it is too busy (503 SlowDown, 429) before that is a failure; at least 1s.
     #[schemars(extend("default" = "5m"))]
     slow_down_timeout: Option<Duration>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum ObjectLock {
+    Governance,
+    Compliance,
 }
 
 #[derive(JsonSchema)]

@@ -101,6 +101,7 @@ pub async fn backup(context: &Context, request: &Request) -> Result<RunReport, E
     let (seconds, stopped) = (began.elapsed().as_secs_f64(), context.stop.is_cancelled());
     let mut report = RunReport::new(id, seconds, targets, missing.nameless, stopped);
     report.findings = findings;
+    report.requests = context.requests.total();
     if let Err(reason) = run.store_report(&report, request.shard).await {
         report.findings.push(format!("the run report could not be stored: {reason}"));
     }

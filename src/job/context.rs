@@ -12,15 +12,16 @@ use tokio_util::sync::CancellationToken;
 use crate::base::clock::{Clock, Entropy};
 use crate::base::ids::RunId;
 use crate::base::monitor::Monitor;
+use crate::base::requests::RequestCount;
 use crate::base::retry::RetryPolicy;
 use crate::codec::seal::Identity;
-use crate::config::{self, ChecksumMode, Config, Environment, Place, Preset, S3Settings};
+use crate::config::{self, ChecksumMode, Config, Environment, ObjectLock, Place, Preset, S3Settings};
 use crate::engine::postgres::client_program::ClientPrograms;
 use crate::fleet::{self, Discover, Discovery, Sources};
 use crate::job::Error;
-use crate::repository::Repository;
+use crate::repository::{Repository, layout};
 use crate::sql::Server;
-use crate::store::s3::{Checksums, S3Options, Timeouts};
+use crate::store::s3::{Checksums, Lock, LockMode, S3Options, Timeouts};
 use crate::store::{Backend, ObjectStore, StoreOptions};
 
 /// What a job has to work with.
@@ -40,6 +41,8 @@ pub struct Context {
     pub stop: CancellationToken,
     /// Folders in which client programs are searched last (`PATH`).
     pub search_path: Vec<PathBuf>,
+    /// Where requests to a store that takes money for them are counted.
+    pub requests: Arc<RequestCount>,
 }
 
 impl Context {
@@ -74,6 +77,12 @@ impl Context {
         options.endpoint = settings.endpoint.as_ref().map(|url| url.to_string().trim_end_matches('/').to_owned());
         options.region.clone_from(&settings.region);
         options.path_style = settings.path_style;
+        let mode = |lock| match lock {
+            ObjectLock::Governance => LockMode::Governance,
+            ObjectLock::Compliance => LockMode::Compliance,
+        };
+        options.lock = settings.object_lock.map(|lock| Lock { mode: mode(lock), until: layout::expires_at });
+        options.requests = Arc::clone(&self.requests);
         options.ca_file.clone_from(&settings.ca_file);
         options.checksums = match settings.checksums {
             ChecksumMode::Auto => Checksums::Auto,

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::base::ids::{BackupId, RetentionClass, RunId, TargetId};
 use crate::job::{Context, Error};
+use crate::repository::hold::{self, Held};
+use crate::repository::marker::Marker;
 use crate::repository::presence::whole_of;
 use crate::repository::proof::LastProofs;
 use crate::repository::vault::Vault;
@@ -37,42 +39,65 @@ pub struct Listed {
     pub run_id: RunId,
     /// When its target was last proven, by which rung.
     pub proven: LastProofs,
+    /// Until when it is held, whatever its expiry; the latest of its holds.
+    pub held_until: Option<DateTime<Utc>>,
+    /// Why, in the words of who held it.
+    pub hold_reason: Option<String>,
 }
 
-/// What a listing found.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    /// Backups whose marker verifies and of which the store has all, by target and time.
-    pub backups: Vec<Listed>,
-    /// Markers that are damaged or do not verify, backups that are not whole, and folders that are no vaults: one sentence each.
-    pub problems: Vec<String>,
-}
+/// Vaults that are looked at at once.
+const VAULTS_AT_ONCE: usize = 8;
 
-/// Lists the backups of `target`, or of every vault.
-pub async fn list(context: &Context, target: Option<&TargetId>) -> Result<Listing, Error> {
+/// Lists the backups of `target`, or of every vault: those whose marker verifies and of which the store has all, by target and
+/// time, handed to `each` vault by vault, so that memory does not grow with their number.
+///
+/// Returns what is wrong, one sentence each: markers that are damaged or do not verify, backups that are not whole, folders that
+/// are no vaults.
+pub async fn list<E: From<Error>>(
+    context: &Context,
+    target: Option<&TargetId>,
+    mut each: impl FnMut(Listed) -> Result<(), E>,
+) -> Result<Vec<String>, E> {
     let repository = context.open_repository().await?;
-    let mut listing = Listing::default();
+    let mut problems = Vec::new();
     let targets = match target {
         Some(target) => vec![target.clone()],
         None => {
-            let (targets, strangers) = repository.vaults().await?;
-            listing.problems.extend(strangers.into_iter().map(|folder| format!("{folder} is no vault of ours")));
+            let (targets, strangers) = repository.vaults().await.map_err(Error::from)?;
+            problems.extend(strangers.into_iter().map(|folder| format!("{folder} is no vault of ours")));
             targets
         }
     };
-    for target in targets {
-        let vault = repository.vault(&target);
-        let listed = vault.list().await?;
-        let (whole, problems) = whole_of(&vault, &listed).await?;
-        listing.problems.extend(problems);
-        let proven = vault.last_proofs(&listed.proofs, &mut listing.problems).await?;
-        listing.backups.extend(whole.into_iter().map(|marker| Listed::new(marker, proven)));
+    let vaults = targets.into_iter().map(|target| one_vault(context, repository.vault(&target)));
+    let mut vaults = futures::stream::iter(vaults).buffered(VAULTS_AT_ONCE);
+    while let Some(listed) = vaults.next().await {
+        let (backups, unsure) = listed?;
+        backups.into_iter().try_for_each(&mut each)?;
+        problems.extend(unsure);
     }
-    Ok(listing)
+    Ok(problems)
+}
+
+async fn one_vault(context: &Context, vault: Vault) -> Result<(Vec<Listed>, Vec<String>), Error> {
+    let listing = vault.list().await?;
+    let (whole, mut problems) = whole_of(&vault, &listing).await?;
+    let (held, unsure) = hold::in_force(&vault, &listing, context.clock.now()).await?;
+    problems.extend(unsure);
+    let proven = vault.last_proofs(&listing.proofs, &mut problems).await?;
+    let with_hold = |marker: Marker| {
+        let hold = held.get(&marker.id).and_then(|holds| latest(holds));
+        Listed::from_marker(marker, hold, proven)
+    };
+    Ok((whole.into_iter().map(with_hold).collect(), problems))
+}
+
+/// The hold that lasts longest; one whose end is not known lasts longer than any.
+fn latest(holds: &[Held]) -> Option<&Held> {
+    holds.iter().max_by_key(|hold| hold.until.unwrap_or(DateTime::<Utc>::MAX_UTC))
 }
 
 impl Listed {
-    fn new(marker: repository::marker::Marker, proven: LastProofs) -> Self {
+    fn from_marker(marker: Marker, hold: Option<&Held>, proven: LastProofs) -> Self {
         Self {
             id: marker.id,
             target: marker.vault,
@@ -84,6 +109,8 @@ impl Listed {
             stored_bytes: marker.stored_bytes,
             run_id: marker.run_id,
             proven,
+            held_until: hold.and_then(|hold| hold.until),
+            hold_reason: hold.map(|hold| hold.reason.clone()),
         }
     }
 }
@@ -92,11 +119,13 @@ impl Listed {
 #[derive(Clone, Debug, Serialize)]
 pub struct Shown {
     /// What the marker says.
-    pub marker: repository::marker::Marker,
+    pub marker: Marker,
     /// False where there was no repository key to check it with.
     pub verified: bool,
     /// When its target was last proven, by which rung.
     pub proven: LastProofs,
+    /// Holds in force: they keep it whatever its expiry.
+    pub holds: Vec<Held>,
     /// Tables and other parts, where an identity is configured that opens the manifest.
     pub contents: Option<Contents>,
 }
@@ -124,10 +153,17 @@ pub async fn show(context: &Context, id: BackupId) -> Result<Shown, Error> {
     };
     // A record that does not verify proves nothing; `list` and `verify --read-packs` tell it.
     let proven = vault.last_proofs(&vault.proofs().await?, &mut Vec::new()).await?;
-    Ok(Shown { marker: read.marker, verified: read.verified, proven, contents })
+    let listing = vault.list().await?;
+    let (mut held, _) = hold::in_force(&vault, &listing, context.clock.now()).await?;
+    let holds = held.remove(&id).unwrap_or_default();
+    Ok(Shown { marker: read.marker, verified: read.verified, proven, holds, contents })
 }
 
-async fn find(repository: &Repository, id: BackupId) -> Result<(Vault, repository::vault::ReadMarker), Error> {
+/// The vault that the backup `id` is in, and its marker.
+pub(crate) async fn find(
+    repository: &Repository,
+    id: BackupId,
+) -> Result<(Vault, repository::vault::ReadMarker), Error> {
     let (targets, _) = repository.vaults().await?;
     let mut last = None;
     let vaults: Vec<Vault> = targets.iter().map(|target| repository.vault(target)).collect();

@@ -133,7 +133,10 @@ pub async fn copy_reports(source: &Repository, destination: &Repository) -> Resu
     let here = keys_below(source.store().as_ref(), layout::RUNS_PREFIX).await?;
     let there = keys_below(destination.store().as_ref(), layout::RUNS_PREFIX).await?;
     let (mut copied, mut findings) = (0, Vec::new());
-    for key in here.into_keys().filter(|key| !there.contains_key(key)) {
+    // What a prune left of one repository says nothing of the other.
+    let of_a_prune =
+        |key: &ObjectKey| layout::parse_run_report(key).is_some_and(|(_, worker)| worker.starts_with("prune"));
+    for key in here.into_keys().filter(|key| !there.contains_key(key) && !of_a_prune(key)) {
         let Some(body) = get(source.store().as_ref(), &key).await? else { continue };
         match signed::read::<serde_json::Value>(&body, &key, &mac) {
             Ok(_) => {
@@ -295,7 +298,7 @@ impl Copying<'_> {
             .objects
             .here
             .iter()
-            .filter_map(|(object, _)| if let VaultObject::Hold(id) = object { Some(*id) } else { None })
+            .filter_map(|(object, _)| if let VaultObject::Hold(id, _) = object { Some(*id) } else { None })
             .collect();
         let mut markers = Vec::new();
         for (place, id) in here.into_iter().rev().enumerate() {
@@ -362,7 +365,11 @@ impl Copying<'_> {
 
     /// The holds of backups that are there.
     async fn holds(&mut self, backups: &BTreeSet<BackupId>) -> Result<(), Error> {
-        for key in self.objects.lacking(|object| matches!(object, VaultObject::Hold(id) if backups.contains(id))) {
+        let of_them = |object: &VaultObject| match object {
+            VaultObject::Hold(id, _) | VaultObject::Release(id, _) => backups.contains(id),
+            _ => false,
+        };
+        for key in self.objects.lacking(of_them) {
             if let Some(body) = self.document(&key).await? {
                 self.send(&key, body).await?;
             }
@@ -381,7 +388,8 @@ impl Copying<'_> {
             self.report.findings.push(Finding { key: key.to_string(), what, tampering: false, backups: vec![id] });
             return Ok(false);
         }
-        for (object, facts) in [(VaultObject::Index(id), marker.index), (VaultObject::Manifest(id), marker.manifest)] {
+        let index = marker.index_inline.is_none().then_some((VaultObject::Index(id), marker.index));
+        for (object, facts) in index.into_iter().chain([(VaultObject::Manifest(id), marker.manifest)]) {
             let document = object.key(&target);
             if !self.objects.stored.contains_key(&document) && !self.sealed_document(&document, facts, id).await? {
                 return Ok(false);

@@ -24,6 +24,10 @@ pub const MAX_LOOSE_CHUNKS: usize = 1_024;
 /// A segment lists at most so many chunks, 60 bytes each: it stays far below [`MAX_INDEX_BYTES`].
 pub const MAX_SEGMENT_CHUNKS: usize = 1 << 20;
 
+/// A sealed index of at most so many bytes lies in the marker, which every writer reads anyway: a small target costs one request
+/// less for reading it, and one less for writing it.
+pub const MAX_INLINE_BYTES: usize = 8 << 10;
+
 const RECORD_BYTES: usize = 44;
 
 /// Where a chunk is.

@@ -34,6 +34,12 @@ pub fn run_report(run: &RunId, worker: &str) -> ObjectKey {
     key(format!("{RUNS_PREFIX}{run}/{worker}.json"))
 }
 
+/// The run and the worker of a key below [`RUNS_PREFIX`]; `None` for what is no report of ours.
+pub fn parse_run_report(key: &ObjectKey) -> Option<(RunId, &str)> {
+    let (run, file) = key.as_str().strip_prefix(RUNS_PREFIX)?.split_once('/')?;
+    Some((run.parse().ok()?, file.strip_suffix(".json")?))
+}
+
 /// Where `doctor` tries out the store. One place with one content, so that a store that refuses to delete keeps one object.
 pub fn probe() -> ObjectKey {
     key("probe/doctor".to_owned())
@@ -52,8 +58,10 @@ pub enum VaultObject {
     Manifest(BackupId),
     /// A backup's commit marker.
     Marker(BackupId),
-    /// A backup's hold.
-    Hold(BackupId),
+    /// A hold of a backup; its id has the form of a run's.
+    Hold(BackupId, RunId),
+    /// The end of that hold.
+    Release(BackupId, RunId),
     /// A proof record.
     Proof(ProofId),
 }
@@ -69,7 +77,8 @@ impl VaultObject {
             Self::Index(id) => format!("{prefix}backups/{id}/index.age"),
             Self::Manifest(id) => format!("{prefix}backups/{id}/manifest.age"),
             Self::Marker(id) => format!("{prefix}backups/{id}/backup.json"),
-            Self::Hold(id) => format!("{prefix}backups/{id}/hold.json"),
+            Self::Hold(id, hold) => format!("{prefix}backups/{id}/hold.{hold}.json"),
+            Self::Release(id, hold) => format!("{prefix}backups/{id}/release.{hold}.json"),
             Self::Proof(id) => format!("{prefix}proofs/{}.json", id.stem()),
         })
     }
@@ -91,13 +100,33 @@ impl VaultObject {
                     "index.age" => Self::Index(id),
                     "manifest.age" => Self::Manifest(id),
                     "backup.json" => Self::Marker(id),
-                    "hold.json" => Self::Hold(id),
-                    _ => return None,
+                    other => parse_hold(id, other)?,
                 }
             }
             _ => return None,
         };
         Some(found)
+    }
+}
+
+/// Until when the object under a key of the repository is needed by its name; `None` where the name does not say.
+pub fn expires_at(key: &ObjectKey) -> Option<DateTime<Utc>> {
+    let (_kind, rest) = key.as_str().strip_prefix("vaults/")?.split_once('/')?;
+    let (_name, path) = rest.split_once('/')?;
+    match VaultObject::parse(path)? {
+        VaultObject::Pack(expiry, _) => Some(expiry),
+        VaultObject::Marker(id) | VaultObject::Manifest(id) | VaultObject::Index(id) => Some(id.expires_at()),
+        VaultObject::Epoch(..) | VaultObject::Hold(..) | VaultObject::Release(..) | VaultObject::Proof(_) => None,
+    }
+}
+
+fn parse_hold(backup: BackupId, file: &str) -> Option<VaultObject> {
+    let (kind, hold) = file.strip_suffix(".json")?.split_once('.')?;
+    let hold = hold.parse().ok()?;
+    match kind {
+        "hold" => Some(VaultObject::Hold(backup, hold)),
+        "release" => Some(VaultObject::Release(backup, hold)),
+        _ => None,
     }
 }
 
@@ -124,6 +153,7 @@ mod tests {
         let target = TargetId::tenant("Acme & Co").expect("a name");
         let id: BackupId = "20261121T091500Z-d336h-3fa9c2d1".parse().expect("an id");
         let epoch: EpochId = "20261121T091500Z-00000001".parse().expect("an epoch");
+        let hold: RunId = "20261121T101500Z-00000002".parse().expect("an id");
         let objects = [
             VaultObject::Epoch(epoch, 1),
             VaultObject::Epoch(epoch, 2),
@@ -131,7 +161,8 @@ mod tests {
             VaultObject::Index(id),
             VaultObject::Manifest(id),
             VaultObject::Marker(id),
-            VaultObject::Hold(id),
+            VaultObject::Hold(id, hold),
+            VaultObject::Release(id, hold),
             VaultObject::Proof(ProofId::new(id.created_at(), crate::repository::verify::Rung::Packs, [1; 4])),
         ];
         for object in objects {
@@ -149,6 +180,9 @@ mod tests {
             "keys/20261121T091500Z-00000001.02.json",
             "backups/x/backup.json",
             "backups/20261121T091500Z-d336h-3fa9c2d1/other",
+            "backups/20261121T091500Z-d336h-3fa9c2d1/hold.json",
+            "backups/20261121T091500Z-d336h-3fa9c2d1/hold.x.json",
+            "backups/20261121T091500Z-d336h-3fa9c2d1/keep.20261121T101500Z-00000002.json",
             "x",
             "",
             "packs/20261121T091500Z.00",

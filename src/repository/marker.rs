@@ -59,6 +59,9 @@ pub struct Marker {
     pub manifest: ObjectFacts,
     /// The index.
     pub index: ObjectFacts,
+    /// The sealed index itself, base64, where it is small: then it is no object of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_inline: Option<String>,
     /// Rows in all its tables.
     pub rows: u64,
     /// Number of its parts.
@@ -69,15 +72,4 @@ pub struct Marker {
     pub stored_bytes: u64,
     /// Engine and version of the source.
     pub engine: String,
-}
-
-/// `hold.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Hold {
-    /// 1.
-    pub format: u32,
-    /// Until when the backup is kept.
-    pub until: DateTime<Utc>,
-    /// Why.
-    pub reason: String,
 }

@@ -42,7 +42,8 @@ pub fn lacks(target: &TargetId, listing: &Listing, marker: &Marker) -> Vec<Lack>
     }
     let manifest = (VaultDocument::Manifest(marker.id), VaultObject::Manifest(marker.id), marker.manifest, true);
     let index = (VaultDocument::Index(marker.id), VaultObject::Index(marker.id), marker.index, false);
-    for (document, object, facts, restores) in [manifest, index] {
+    let index = Some(index).filter(|_| marker.index_inline.is_none());
+    for (document, object, facts, restores) in std::iter::once(manifest).chain(index) {
         let what = match listing.documents.get(&document) {
             None => "it is missing".to_owned(),
             Some(bytes) if *bytes != facts.bytes => format!("it has {bytes} bytes instead of {}", facts.bytes),

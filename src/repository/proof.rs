@@ -54,6 +54,11 @@ impl ProofId {
         Self { proven_at, rung, tail, expires_at: proven_at + TimeDelta::days(days) }
     }
 
+    /// Until when it is kept.
+    pub fn expires_at(&self) -> DateTime<Utc> {
+        self.expires_at
+    }
+
     /// The file name without `.json`.
     pub(super) fn stem(&self) -> String {
         let (expiry, time) = (key_time(self.expires_at), key_time(self.proven_at));

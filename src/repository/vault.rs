@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Entropy;
 use crate::base::cpu;
-use crate::base::ids::{BackupId, EpochId, Hash32, TargetId};
+use crate::base::ids::{BackupId, EpochId, Hash32, RunId, TargetId};
 use crate::base::secret::Secret;
 use crate::codec::digest::sha256;
 use crate::codec::seal::{self, Identity, Recipient};
@@ -38,8 +38,10 @@ pub struct Listing {
     pub committed: BTreeSet<BackupId>,
     /// Backups without a marker: unfinished, crashed, or being written now.
     pub uncommitted: BTreeSet<BackupId>,
-    /// Held backups.
-    pub held: BTreeSet<BackupId>,
+    /// Holds of backups, released ones too; the documents say until when.
+    pub holds: BTreeMap<BackupId, BTreeSet<RunId>>,
+    /// Holds for which a release is there.
+    pub releases: BTreeSet<(BackupId, RunId)>,
     /// Packs and segments.
     pub packs: HashMap<Hash32, ListedPack>,
     /// Proof records.
@@ -60,9 +62,10 @@ pub enum VaultDocument {
 }
 
 impl Listing {
-    fn add(&mut self, prefix: &str, object: store::ObjectMeta) {
+    fn add(&mut self, prefix: &str, object: store::ObjectMeta) -> Option<(VaultObject, u64)> {
         let path = object.key.as_str().strip_prefix(prefix).unwrap_or_default();
-        match VaultObject::parse(path) {
+        let (found, bytes) = (VaultObject::parse(path), object.bytes);
+        match found {
             Some(VaultObject::Epoch(epoch, revision)) => {
                 let newest = self.epochs.entry(epoch).or_insert(revision);
                 *newest = revision.max(*newest);
@@ -77,8 +80,11 @@ impl Listing {
             Some(VaultObject::Marker(id)) => {
                 self.committed.insert(id);
             }
-            Some(VaultObject::Hold(id)) => {
-                self.held.insert(id);
+            Some(VaultObject::Hold(id, hold)) => {
+                self.holds.entry(id).or_default().insert(hold);
+            }
+            Some(VaultObject::Release(id, hold)) => {
+                self.releases.insert((id, hold));
             }
             Some(VaultObject::Proof(id)) => {
                 self.proofs.insert(id);
@@ -93,6 +99,7 @@ impl Listing {
             }
             None => self.strangers.push(object.key),
         }
+        found.map(|found| (found, bytes))
     }
 
     /// The newest committed backup.
@@ -198,13 +205,24 @@ impl Vault {
 
     /// Lists everything in it.
     pub async fn list(&self) -> Result<Listing, Error> {
+        self.list_into(|_| {}).await
+    }
+
+    /// Lists everything in it, and every object of the format one by one with its size.
+    pub async fn list_objects(&self) -> Result<(Listing, Vec<(VaultObject, u64)>), Error> {
+        let mut objects = Vec::new();
+        let listing = self.list_into(|object| objects.push(object)).await?;
+        Ok((listing, objects))
+    }
+
+    async fn list_into(&self, mut see: impl FnMut((VaultObject, u64)) + Send) -> Result<Listing, Error> {
         let prefix = vault_prefix(&self.target);
         let mut objects = self.repository.store.list(&prefix);
         let mut listing = Listing::default();
         while let Some(object) =
             objects.try_next().await.map_err(|source| Error::Store { action: "list the vault", source })?
         {
-            listing.add(&prefix, object);
+            listing.add(&prefix, object).into_iter().for_each(&mut see);
         }
         listing.uncommitted = &listing.uncommitted - &listing.committed;
         Ok(listing)
@@ -220,6 +238,14 @@ impl Vault {
     pub(crate) async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), Error> {
         let done = self.repository.store.put(key, body).await;
         done.map_err(|source| Error::Store { action: "write to the vault", source })
+    }
+
+    /// Lengthens the lock of an object, where the store locks objects. One that is not there has none.
+    pub(crate) async fn retain(&self, key: &ObjectKey, until: DateTime<Utc>) -> Result<(), Error> {
+        match self.repository.store.retain(key, until).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            done => done.map_err(|source| Error::Store { action: "lock what opens the backup", source }),
+        }
     }
 
     /// Asks the store whether it keeps an object whole: an answer that said so may have been wrong.
@@ -247,7 +273,8 @@ impl Vault {
         Ok(ReadMarker { marker, sha256: sha256(&bytes), verified: self.keys.is_some() })
     }
 
-    pub(super) fn read_signed<T: serde::de::DeserializeOwned>(
+    /// Reads a signed document of this vault.
+    pub(crate) fn read_signed<T: serde::de::DeserializeOwned>(
         &self,
         bytes: &[u8],
         key: &ObjectKey,

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -18,7 +20,9 @@ use crate::codec::row_cutter::CutSizes;
 use crate::codec::seal::{self, Recipient};
 use crate::repository::ancestors::Ancestors;
 use crate::repository::expiry::{Life, RetentionPolicy, pack_expiry};
-use crate::repository::index::{self, ChunkPlace, Index, KnownPack, MAX_INDEX_BYTES, MAX_LOOSE_CHUNKS, Memo};
+use crate::repository::index::{
+    self, ChunkPlace, Index, KnownPack, MAX_INDEX_BYTES, MAX_INLINE_BYTES, MAX_LOOSE_CHUNKS, Memo,
+};
 use crate::repository::keys::VaultKeys;
 use crate::repository::lane::Lane;
 use crate::repository::layout::VaultObject;
@@ -222,16 +226,21 @@ impl BackupWriter {
         marker.stored_bytes = stored_bytes;
         marker.index = facts(&index_sealed);
         marker.manifest = facts(&manifest_sealed);
+        let inline = index.segments.is_empty() && index_sealed.len() <= MAX_INLINE_BYTES;
+        marker.index_inline = inline.then(|| BASE64_STANDARD.encode(&index_sealed));
         let key = VaultObject::Marker(shared.id).key(target);
         let marker_signed = signed::write(&marker, &key, &shared.keys.mac);
         check_readable("marker", marker_signed.len(), signed::MAX_DOCUMENT_BYTES)?;
         let (manifest_key, manifest_bytes) = (VaultObject::Manifest(shared.id).key(target), marker.manifest.bytes);
         let marker_bytes = marker_signed.len() as u64;
-        shared.vault.put(&VaultObject::Index(shared.id).key(target), Bytes::from(index_sealed)).await?;
+        if !inline {
+            shared.vault.put(&VaultObject::Index(shared.id).key(target), Bytes::from(index_sealed)).await?;
+        }
         shared.vault.put(&manifest_key, Bytes::from(manifest_sealed)).await?;
         if new_content {
             shared.vault.prove_size(&manifest_key, manifest_bytes).await?;
         }
+        shared.retain_epochs(&packs).await?;
         shared.vault.put(&key, Bytes::from(marker_signed)).await?;
         if new_content {
             shared.vault.prove_size(&key, marker_bytes).await?;
@@ -410,6 +419,17 @@ impl Shared {
         Some(Memo { part: self.keys.part_tag(&part.name), mean_bytes: part.mean_bytes, stamp, content })
     }
 
+    /// Where objects are locked, the secrets that open this backup are locked as long as its packs: their names tell no time.
+    async fn retain_epochs(&self, packs: &[KnownPack]) -> Result<(), Error> {
+        let until = pack_expiry(&self.id);
+        let epochs: std::collections::BTreeSet<_> =
+            packs.iter().map(|pack| pack.epoch).chain([self.epoch.id]).collect();
+        for epoch in epochs {
+            self.vault.retain(&VaultObject::Epoch(epoch, 1).key(self.target()), until).await?;
+        }
+        Ok(())
+    }
+
     fn seal_index(&self, index: &Index) -> Result<Vec<u8>, Error> {
         let text = index.text();
         check_readable("index", text.len(), MAX_INDEX_BYTES)?;
@@ -457,6 +477,7 @@ impl Shared {
             segments,
             manifest: unknown,
             index: unknown,
+            index_inline: None,
             rows: content.parts.iter().map(|(part, _)| part.rows).sum(),
             parts: content.parts.len() as u64,
             read_bytes: content.parts.iter().map(|(part, _)| part.bytes).sum(),

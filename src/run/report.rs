@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::class::Class;
 use crate::base::ids::{BackupId, RunId, TargetId};
+use crate::base::requests::Requests;
 
 /// How one target ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +115,9 @@ pub struct RunReport {
     pub unprotected: Vec<String>,
     /// What discovery found that an operator must know, one sentence each.
     pub findings: Vec<String>,
+    /// How often the store was asked, where that costs something.
+    #[serde(default)]
+    pub requests: Option<Requests>,
 }
 
 /// Sums over a run.
@@ -161,8 +165,8 @@ impl RunReport {
             (false, 0, _) => RunResult::Failed,
             (false, ..) => RunResult::Partial,
         };
-        let (started_at, findings) = (run_id.started_at(), Vec::new());
-        Self { run_id, result, started_at, seconds, totals, targets, unprotected, findings }
+        let (started_at, findings, requests) = (run_id.started_at(), Vec::new(), None);
+        Self { run_id, result, started_at, seconds, totals, targets, unprotected, findings, requests }
     }
 
     /// The one class of all failures, where nothing at all succeeded.

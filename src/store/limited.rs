@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::store::{Error, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken};
+use crate::store::{Error, LockState, Locked, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken};
 
 /// A store with a bound on the calls at one time.
 #[derive(Debug)]
@@ -80,6 +80,21 @@ impl ObjectStore for Limited {
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), Error> {
         let _permit = self.enter().await;
         self.inner.delete(keys).await
+    }
+
+    async fn destroy(&self, keys: &[ObjectKey]) -> Result<Vec<Locked>, Error> {
+        let _permit = self.enter().await;
+        self.inner.destroy(keys).await
+    }
+
+    async fn retain(&self, key: &ObjectKey, until: DateTime<Utc>) -> Result<(), Error> {
+        let _permit = self.enter().await;
+        self.inner.retain(key, until).await
+    }
+
+    async fn lock_state(&self) -> Result<LockState, Error> {
+        let _permit = self.enter().await;
+        self.inner.lock_state().await
     }
 
     async fn now(&self) -> Result<Option<DateTime<Utc>>, Error> {

@@ -87,6 +87,26 @@ pub struct Page {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageToken(pub String);
 
+/// An object that cannot be destroyed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locked {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Until when it is locked.
+    pub until: DateTime<Utc>,
+}
+
+/// Whether a place locks objects until their time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockState {
+    /// Nobody asked it to.
+    NotAsked,
+    /// It does.
+    Ready,
+    /// It was asked to and cannot; why.
+    Missing(String),
+}
+
 /// A place that keeps objects. All keys are relative to the repository's prefix.
 ///
 /// Every method may be called again after an error: put and delete are idempotent. No key may be a folder of another key
@@ -129,6 +149,21 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// Deletes objects; one that is not there counts as deleted.
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), Error>;
+
+    /// Deletes objects for good: with every older version, where the place keeps some. Returns those that are locked.
+    async fn destroy(&self, keys: &[ObjectKey]) -> Result<Vec<Locked>, Error> {
+        self.delete(keys).await.map(|()| Vec::new())
+    }
+
+    /// Keeps an object from being deleted until this time, where objects are locked at all; never shortens a lock.
+    async fn retain(&self, _key: &ObjectKey, _until: DateTime<Utc>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Whether objects are locked here.
+    async fn lock_state(&self) -> Result<LockState, Error> {
+        Ok(LockState::NotAsked)
+    }
 
     /// The time by the store's own clock, if it tells one.
     async fn now(&self) -> Result<Option<DateTime<Utc>>, Error>;

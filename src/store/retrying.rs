@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use crate::base::class::Class;
 use crate::base::clock::Entropy;
 use crate::base::retry::{RetryPolicy, retry_delay};
-use crate::store::{Error, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken};
+use crate::store::{Error, LockState, Locked, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken};
 
 /// How often a stalled call is made. A connection that a gateway forgot looks like a dead store, so one more try is worth
 /// its time, and more would only delay the report.
@@ -134,6 +134,18 @@ impl ObjectStore for Retrying {
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), Error> {
         self.attempt(|_| self.inner.delete(keys)).await
+    }
+
+    async fn destroy(&self, keys: &[ObjectKey]) -> Result<Vec<Locked>, Error> {
+        self.attempt(|_| self.inner.destroy(keys)).await
+    }
+
+    async fn retain(&self, key: &ObjectKey, until: DateTime<Utc>) -> Result<(), Error> {
+        self.attempt(|_| self.inner.retain(key, until)).await
+    }
+
+    async fn lock_state(&self) -> Result<LockState, Error> {
+        self.attempt(|_| self.inner.lock_state()).await
     }
 
     async fn now(&self) -> Result<Option<DateTime<Utc>>, Error> {

@@ -58,6 +58,14 @@ fn every_command_line_of_the_contract_is_accepted() {
         "copy --to second --tenant acme --json",
         "--repository second list",
         "restore --tenant acme --repository second",
+        "prune",
+        "prune --dry-run --json",
+        "hold BACKUP --until 2027-03-31 --reason audit --json",
+        "release BACKUP --json",
+        "erase --tenant acme --dry-run --json",
+        "erase --tenant acme --yes-erase acme",
+        "prune --force --max-share 80",
+        "prune --force=share --force=damaged",
         "--config other.toml -v list",
         "list --config other.toml -q --log-format json",
     ] {
@@ -93,6 +101,12 @@ fn what_cannot_be_meant_is_refused() {
         "export --tenant a --central --output -",
         "list -v -q",
         "keygen --identity a",
+        "prune --force=everything",
+        "prune --max-share 101",
+        "hold BACKUP --until 2027-03-31",
+        "erase",
+        "erase --central",
+        "hold BACKUP --until soon --reason audit",
         "help",
     ] {
         assert!(!parses(line), "dbkeeper {line}");
@@ -118,6 +132,10 @@ fn the_help_of_every_verb_is_data_and_tells_the_exit_codes() {
         "copy",
         "keys",
         "checkpoint",
+        "prune",
+        "hold",
+        "release",
+        "erase",
     ];
     for verb in verbs {
         let arguments: Vec<&str> = [verb, "--help"].into_iter().filter(|word| !word.is_empty()).collect();

@@ -21,6 +21,7 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 FORMAT = 1
@@ -375,7 +376,14 @@ class Backup:
         require({p["sha256"] for p in self.manifest["packs"]} == {p["sha256"] for p in marker["packs"]}, f"{sealed} names other packs")
         self.secret = bytes.fromhex(self.manifest["row_secret"])
         require(vault.keys is None or self.secret == vault.keys.rows, f"{sealed} has another row secret")
-        self.index = self.read_index(vault.stored(marker["index"], folder / "index.age")) if vault.keys else None
+        self.index = None
+        if vault.keys and "index_inline" in marker:
+            with tempfile.TemporaryDirectory() as own:
+                path = Path(own) / "index.age"
+                path.write_bytes(base64.b64decode(marker["index_inline"]))
+                self.index = self.read_index(vault.stored(marker["index"], path))
+        elif vault.keys:
+            self.index = self.read_index(vault.stored(marker["index"], folder / "index.age"))
 
     def check_times(self):
         """The id says when the backup began, its class and how many hours it is kept; the marker agrees."""

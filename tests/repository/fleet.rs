@@ -211,12 +211,12 @@ fn clock_at(time: chrono::DateTime<chrono::Utc>) -> Arc<HeldClock> {
 }
 
 /// Opens what is in a store, to look at it.
-pub(super) async fn world_in(store: Arc<dyn ObjectStore>, clock: Arc<HeldClock>) -> World {
+pub(crate) async fn world_in(store: Arc<dyn ObjectStore>, clock: Arc<HeldClock>) -> World {
     let repository = Repository::open(Arc::clone(&store), &KEY).await.expect("open the repository");
     World { clock, entropy: SeededEntropy::new(7), store, repository, officer: officer() }
 }
 
 /// Every key of a store.
-pub(super) async fn keys(store: &dyn ObjectStore) -> Vec<ObjectKey> {
+pub(crate) async fn keys(store: &dyn ObjectStore) -> Vec<ObjectKey> {
     store.list("").map_ok(|object| object.key).try_collect().await.expect("list")
 }

@@ -7,7 +7,7 @@ use dbkeeper::base::clock::{Clock, HeldClock, SeededEntropy};
 use dbkeeper::base::cpu::ByteBudget;
 use dbkeeper::base::ids::{BackupId, RunId, TargetId, parse_key_time};
 use dbkeeper::codec::seal::Identity;
-use dbkeeper::repository::expiry::RetentionPolicy;
+use dbkeeper::repository::expiry::{RetentionPolicy, kept_for};
 use dbkeeper::repository::reader::{BackupReader, Wanted};
 use dbkeeper::repository::vault::Vault;
 use dbkeeper::repository::verify::{Rung, VaultReport, verify};
@@ -72,7 +72,19 @@ impl World {
 
     /// Backs up some tables and the part `schema`, whose stamp is its content's first byte.
     pub(crate) async fn back_up(&self, vault: &Vault, schema: &[u8], tables: &[Table]) -> Result<Committed, Error> {
-        let writer = self.begin(vault).await?;
+        self.fill(self.begin(vault).await?, schema, tables).await
+    }
+
+    /// The same with a life of so many hours.
+    pub(crate) async fn back_up_for(&self, vault: &Vault, hours: u64, tables: &[Table]) -> Result<Committed, Error> {
+        let keep = Some(kept_for(std::time::Duration::from_secs(hours * 3600)));
+        let options = WriterOptions { keep, ..self.options() };
+        let writer = BackupWriter::begin(vault, options, self.clock.now(), &self.entropy).await?;
+        self.fill(writer, b"S", tables).await
+    }
+
+    /// Writes the parts of a backup and commits it.
+    pub(crate) async fn fill(&self, writer: BackupWriter, schema: &[u8], tables: &[Table]) -> Result<Committed, Error> {
         let stamp = [schema[0]; 32];
         let mut lane = writer.lane();
         let schema_part = match writer.reuse("schema", &stamp) {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use dbkeeper::base::class::Class;
-use dbkeeper::store::{Error, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken};
+use dbkeeper::store::{Error, LockState, Locked, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken};
 
 /// One call as it came in. `key` is the first one of a deletion, the source of a copy, the prefix of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,6 +300,19 @@ impl ObjectStore for Faulty {
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), Error> {
         let first = keys.first().map(ObjectKey::as_str).unwrap_or_default();
         self.strike("delete", first, self.inner.delete(keys)).await
+    }
+
+    async fn destroy(&self, keys: &[ObjectKey]) -> Result<Vec<Locked>, Error> {
+        let first = keys.first().map(ObjectKey::as_str).unwrap_or_default();
+        self.strike("delete", first, self.inner.destroy(keys)).await
+    }
+
+    async fn retain(&self, key: &ObjectKey, until: DateTime<Utc>) -> Result<(), Error> {
+        self.inner.retain(key, until).await
+    }
+
+    async fn lock_state(&self) -> Result<LockState, Error> {
+        self.inner.lock_state().await
     }
 
     async fn now(&self) -> Result<Option<DateTime<Utc>>, Error> {

@@ -48,6 +48,16 @@ impl Seaweed {
         self.options_in(&bucket, "")
     }
 
+    /// A bucket of one's own that can lock objects, empty.
+    pub fn locking_bucket(&self) -> S3Options {
+        let bucket = format!("locking-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let client = self.client();
+        let call = client.create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(true);
+        let create = || runtime().block_on(call.send()).map(drop).expect("create a bucket");
+        std::thread::scope(|scope| scope.spawn(create).join()).expect("no panic");
+        self.options_in(&bucket, "prod")
+    }
+
     /// How dbkeeper reaches a prefix, with a key that may do everything.
     pub fn options_in(&self, bucket: &str, prefix: &str) -> S3Options {
         let mut options = S3Options::new(bucket, prefix);

@@ -7,6 +7,7 @@
 mod clock;
 mod keys;
 mod leftovers;
+mod lock;
 mod promises;
 mod registry;
 mod servers;

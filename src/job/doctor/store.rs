@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use crate::base::class::Class;
 use crate::base::units::ByteSize;
 use crate::config::{self, Place};
-use crate::job::doctor::{Check, Group, clock};
+use crate::job::doctor::{Check, Group, clock, lock};
 use crate::job::{Context, Error, chain};
 use crate::repository::layout;
 use crate::store::{self, ObjectStore, local};
@@ -57,6 +57,7 @@ pub(super) async fn check(context: &Context, checks: &mut Vec<Check>) -> Option<
     if let Place::Folder(root) = &context.config.repository.place {
         checks.extend(unfinished(root.clone()).await);
     }
+    lock::check(store.as_ref(), checks).await;
     clock::check_store(context, store.as_ref(), checks).await;
     Some(store)
 }

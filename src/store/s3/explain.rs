@@ -155,6 +155,11 @@ pub(super) fn is_not_implemented(error: &Error) -> bool {
     refusal(error).is_some_and(|refusal| refusal.status == 501 || refusal.code() == "NotImplemented")
 }
 
+/// True where the store answers with this code.
+pub(super) fn says(error: &Error, code: &str) -> bool {
+    refusal(error).is_some_and(|refusal| refusal.code() == code)
+}
+
 /// True where a range begins after the end of the object.
 pub(super) fn is_beyond_end(error: &Error) -> bool {
     refusal(error).is_some_and(|refusal| refusal.status == 416)

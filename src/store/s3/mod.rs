@@ -12,6 +12,7 @@ mod client;
 mod exchange;
 mod explain;
 mod listing;
+mod lock;
 mod options;
 mod refusal;
 mod unreachable;
@@ -29,10 +30,13 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 
-pub use self::options::{Checksums, S3Options, Timeouts};
+pub use self::options::{Checksums, Lock, LockMode, S3Options, Timeouts};
+use crate::base::requests::RequestCount;
 use crate::store::s3::exchange::{Exchange, Watcher};
 use crate::store::s3::explain::{Site, Words};
-use crate::store::{Error, MAX_KEY_BYTES, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix};
+use crate::store::{
+    Error, LockState, Locked, MAX_KEY_BYTES, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix,
+};
 
 /// The most bytes that are set aside before an object arrives; a longer one makes its buffer grow.
 const RESERVE_BYTES: u64 = 64 << 20;
@@ -50,6 +54,8 @@ pub struct S3Store {
     encrypted: bool,
     /// Set when the store said that it does not know `If-None-Match`.
     unconditional: AtomicBool,
+    requests: Arc<RequestCount>,
+    lock: Option<Lock>,
 }
 
 /// One request: what it is for, and what is seen of it.
@@ -81,10 +87,13 @@ impl S3Store {
             timeouts: options.timeouts,
             encrypted: connected.encrypted,
             unconditional: AtomicBool::new(false),
+            requests: options.requests,
+            lock: options.lock,
         })
     }
 
     fn request<'a>(&self, operation: &'static str, key: Option<&'a ObjectKey>) -> Request<'a> {
+        self.requests.add(operation);
         Request { operation, key, exchange: Exchange::begin() }
     }
 
@@ -259,7 +268,14 @@ impl ObjectStore for S3Store {
         let request = self.request("copy", Some(from));
         let source = format!("{}/{}", self.site.bucket, self.full_key(from)?);
         let call = self.client.copy_object().bucket(&self.site.bucket).copy_source(source).key(self.full_key(to)?);
-        self.send(&request, call.customize().interceptor(request.watcher()).send()).await.map(drop)
+        let (mode, until) = self.lock_of(to);
+        let call = call.set_object_lock_mode(mode).set_object_lock_retain_until_date(until);
+        self.send(&request, call.customize().interceptor(request.watcher()).send()).await?;
+        // Some stores give a copy the lock of its original.
+        match self.lock.as_ref().and_then(|lock| (lock.until)(to)) {
+            Some(until) => self.lengthen(to, until).await,
+            None => Ok(()),
+        }
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), Error> {
@@ -267,6 +283,18 @@ impl ObjectStore for S3Store {
             self.delete_batch(batch).await?;
         }
         Ok(())
+    }
+
+    async fn destroy(&self, keys: &[ObjectKey]) -> Result<Vec<Locked>, Error> {
+        self.destroy_versions(keys).await
+    }
+
+    async fn retain(&self, key: &ObjectKey, until: DateTime<Utc>) -> Result<(), Error> {
+        self.lengthen(key, until).await
+    }
+
+    async fn lock_state(&self) -> Result<LockState, Error> {
+        self.bucket_locks().await
     }
 
     /// The `Date` of an answer to a request about the bucket; a refusal has one, too.

@@ -3,9 +3,14 @@
 //! Promises that its `Debug` shows no secret. Must not know where the values came from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
+use crate::base::requests::RequestCount;
 use crate::base::secret::Secret;
+use crate::store::ObjectKey;
 
 /// How to reach a bucket.
 #[derive(Clone, Debug)]
@@ -33,6 +38,28 @@ pub struct S3Options {
     pub checksums: Checksums,
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// Where requests are counted.
+    pub requests: Arc<RequestCount>,
+    /// How objects are locked, if they are.
+    pub lock: Option<Lock>,
+}
+
+/// How the bucket locks objects (S3 Object Lock).
+#[derive(Clone, Copy, Debug)]
+pub struct Lock {
+    /// Who may end a lock before its time.
+    pub mode: LockMode,
+    /// Until when an object under this key is locked from its birth; `None` for one that is not.
+    pub until: fn(&ObjectKey) -> Option<DateTime<Utc>>,
+}
+
+/// Who may end a lock before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Who has a right of its own for that.
+    Governance,
+    /// Nobody.
+    Compliance,
 }
 
 impl S3Options {
@@ -50,6 +77,8 @@ impl S3Options {
             ca_file: None,
             checksums: Checksums::Auto,
             timeouts: Timeouts::default(),
+            requests: Arc::default(),
+            lock: None,
         }
     }
 }

@@ -35,6 +35,8 @@ impl S3Store {
         let request = self.request("put", Some(key));
         let call = self.client.put_object().bucket(&self.site.bucket).key(self.full_key(key)?);
         let call = call.set_if_none_match(condition.map(str::to_owned)).body(ByteStream::from(body));
+        let (mode, until) = self.lock_of(key);
+        let call = call.set_object_lock_mode(mode).set_object_lock_retain_until_date(until);
         let mut call = call.customize().interceptor(request.watcher());
         if self.encrypted {
             call = call.disable_payload_signing();
@@ -47,6 +49,8 @@ impl S3Store {
         let request = self.request("put", Some(key));
         let algorithm = (self.checksums != Checksums::Off).then_some(ChecksumAlgorithm::Crc32);
         let call = self.client.create_multipart_upload().bucket(&self.site.bucket).key(self.full_key(key)?);
+        let (mode, until) = self.lock_of(key);
+        let call = call.set_object_lock_mode(mode).set_object_lock_retain_until_date(until);
         let call = call.set_checksum_algorithm(algorithm).customize().interceptor(request.watcher());
         let output = self.send(&request, call.send()).await?;
         output.upload_id.ok_or_else(|| self.site.broken(&request, "no upload id came".to_owned()))
