@@ -18,6 +18,7 @@ use dbkeeper::repository::prune::{Policy, VaultPlan, cutoff};
 use dbkeeper::repository::verify::{Rung, verify};
 use futures::{StreamExt, TryStreamExt};
 
+#[allow(unreachable_pub, reason = "the tests use it too, as a public module")]
 #[path = "../tests/support/generated.rs"]
 mod generated;
 
