@@ -54,14 +54,14 @@ def two_hundred(bench: Bench) -> Result:
 
 def add_restore_of_one(bench: Bench, keeper: Dbkeeper, result: Result) -> None:
     """One tenant back in its place, from the command to the swap."""
-    name = tenant_names(bench.sizes)[6]
+    name = tenant_names(bench.sizes)[-1]
 
     def drop_former(number: int) -> None:
         former = shell(f"{PSQL} -d postgres -c \"SELECT datname FROM pg_database WHERE datname LIKE '{name}\\_\\_before%'\"")
         shell(" && ".join(["true", *(f"dropdb {one}" for one in former.split())]))
 
     restored = Contender(
-        f"**dbkeeper** restore of one tenant, swapped into its place",
+        "**dbkeeper** restore of one tenant, swapped into its place",
         lambda: keeper.line(f"restore --tenant {name} --yes"), drop_former,
     )
     result.add_contenders(bench.take_turns([restored]))

@@ -19,31 +19,35 @@ def beside(bench: Bench) -> Result:
     # It refuses to run as another user than the server's, who must own its folders.
     settings = (
         f"--stanza=big --pg1-path={cluster} --repo1-path={repository} --log-level-file=off --lock-path={repository}/lock "
-        "--repo1-cipher-type=aes-256-cbc --compress-type=zst --compress-level=3 --process-max=2 --no-online"
+        "--repo1-cipher-type=aes-256-cbc --repo1-retention-full=9"
     )
     secret = "PGBACKREST_REPO1_CIPHER_PASS=bench"
     run = f"{secret} {as_postgres()}pgbackrest {settings}"
+    backup = "--no-online --force --process-max=2 --compress-type=zst --compress-level=3 backup"
     back = f"{cluster}-restored"
 
     def fresh(number: int) -> None:
-        shell(f"rm -rf {repository} && mkdir -p {repository}/lock && {own(repository)} && {run} stanza-create")
+        shell(f"rm -rf {repository} && mkdir -p {repository}/lock && {own(repository)} && {run} --no-online stanza-create")
 
     def empty(number: int) -> None:
         shell(f"rm -rf {back} && mkdir -m 700 {back} && {own(back)}")
 
+    def touch(number: int) -> None:
+        """It refuses a backup without any change: this is what a start of the server changes."""
+        shell(f"touch {cluster}/global/pg_control")
+
     keeper = Dbkeeper(place, "physical", big)
-    restored = run.replace(f"--pg1-path={cluster}", f"--pg1-path={back}").replace(" --no-online", "")
-    restored = restored.replace(" --compress-type=zst --compress-level=3", "")
+    restored = run.replace(f"--pg1-path={cluster}", f"--pg1-path={back}")
     stored = lambda: bytes_below(repository)
     contenders = [
         Contender(OURS, keeper.backup, keeper.new_repository, keeper.stored),
-        Contender(PHYSICAL, lambda: f"{run} --type=full --force backup", fresh, stored),
+        Contender(PHYSICAL, lambda: f"{run} --type=full {backup}", fresh, stored),
     ]
     found = bench.take_turns(contenders, ROUNDS)
     again = [
         Contender("**dbkeeper**, nothing changed", keeper.backup, stored=keeper.stored),
-        Contender("`pgbackrest backup --type=incr`, nothing changed", lambda: f"{run} --type=incr --force backup", stored=stored),
-        Contender("`pgbackrest restore`", lambda: f"{restored} restore", empty),
+        Contender("`pgbackrest backup --type=incr`, nothing changed", lambda: f"{run} --type=incr {backup}", touch, stored),
+        Contender("`pgbackrest restore`", lambda: f"{restored} --process-max=2 restore", empty),
     ]
     later = bench.take_turns(again, ROUNDS)
     shutil.rmtree(back, ignore_errors=True)
@@ -73,7 +77,7 @@ def make_cluster(work: str, database: str) -> str:
         return f"{cluster}/data"
     shell(f"rm -rf {cluster} && mkdir -m 755 {cluster} && {own(cluster)}")
     shell(f"{run}initdb -D {cluster}/data -U postgres --locale=C.UTF-8 --encoding=UTF8 -A trust --no-sync")
-    options = f"-c listen_addresses= -c unix_socket_directories={cluster} -c fsync=off -c max_wal_size=8GB"
+    options = f"-c port=5432 -c listen_addresses= -c unix_socket_directories={cluster} -c fsync=off -c max_wal_size=8GB"
     shell(f'{run}pg_ctl -D {cluster}/data -o "{options}" -l {cluster}/log -w start >/dev/null')
     here = f"PGHOST={cluster} PGPORT=5432"
     shell(f"{here} createdb big && pg_dump -Fc -Z0 {database} | {here} pg_restore -d big")

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 
 import changes
 import fleets
@@ -73,8 +74,9 @@ def run(bench: Bench, name: str, results: str) -> bool:
     began = time.monotonic()
     try:
         result = benchmark(bench)
-    except CommandFailed as failure:
-        print(f"{name}: failed: {failure}", flush=True)
+    except Exception as failure:  # Whatever it is: what the others measure is worth having.
+        told = str(failure) if isinstance(failure, CommandFailed) else traceback.format_exc()
+        print(f"{name}: failed: {told}", flush=True)
         return False
     print(f"{name}: took {time.monotonic() - began:.0f} s")
     print(report.section(name, result), flush=True)

@@ -101,8 +101,14 @@ impl RowHasher {
     pub fn rows_of(&self, chunk: &[u8]) -> (u64, RowSum) {
         let mut sum = RowSum::default();
         let mut rows = 0;
-        for row in chunk.split_inclusive(|byte| *byte == b'\n') {
-            sum.add(self.row(row));
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', chunk) {
+            sum.add(self.row(&chunk[begin..=end]));
+            rows += 1;
+            begin = end + 1;
+        }
+        if begin < chunk.len() {
+            sum.add(self.row(&chunk[begin..]));
             rows += 1;
         }
         (rows, sum)

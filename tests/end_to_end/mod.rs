@@ -3,6 +3,7 @@
 mod checkpoint;
 mod clock;
 mod copy;
+mod counted;
 mod damage;
 mod disaster;
 mod drill;
