@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import re
 
 from bench import Goal, Result
 from measure import shell
@@ -51,7 +52,7 @@ def machine() -> dict:
     tools = {
         "dbkeeper": commit, "PostgreSQL": f"{version} ({settings}, shared_buffers=1GB)", "restic": first("restic version").split()[1],
         "rclone": first("rclone version").split()[1].lstrip("v"), "age": first("age --version"),
-        "zstd": first("zstd --version").split()[-3].strip(",v*"), "SeaweedFS": first("weed version").split()[2],
+        "zstd": re.search(r"v([0-9.]+)", first("zstd --version")).group(1), "SeaweedFS": first("weed version").split()[2],
     }
     words = "; ".join(f"{name} {version}" for name, version in tools.items())
     text = f"{os.cpu_count()} cores ({model}), {memory} GiB; {words}"

@@ -44,8 +44,8 @@ def throughput(bench: Bench) -> Result:
     result.words = (
         f"A TCP proxy before the S3 server adds {ROUND_TRIP_MS} ms to each round trip and lets {BYTES_PER_SECOND // 10**6} MB "
         "pass a second. The share is of the whole run, from the command to its end: what was stored, divided by what the line "
-        "could have carried meanwhile. Every lane fills a pack while its last one is on its way: with two lanes or more the "
-        "line is never idle for long, and memory does not grow, because a lane with two full packs stops reading."
+        "could have carried meanwhile. How many packs are on their way is decided by the memory that they share: a fast store never "
+        "has many, a distant one as many as fill the line, and when there is no room for another one, reading stops."
     )
     result.add_table(["database", "stored", "seconds", "share of the line", "peak memory"], rows)
     result.meets("throughput to a slow and distant store", "the line itself", "share", used[-1], 0.90, at_least=True)

@@ -20,7 +20,15 @@ pub struct ByteBudget {
 /// Room in a [`ByteBudget`]; given back when dropped.
 #[derive(Debug)]
 pub struct Room {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Gives back what is beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let beyond = self.permit.num_permits().saturating_sub(bytes.div_ceil(GRANULE_BYTES));
+        drop(self.permit.split(beyond));
+    }
 }
 
 impl ByteBudget {
@@ -37,7 +45,7 @@ impl ByteBudget {
     pub async fn reserve(&self, bytes: usize) -> Room {
         let wanted = u32::try_from(bytes.div_ceil(GRANULE_BYTES)).unwrap_or(u32::MAX).clamp(1, self.granules);
         let permit = Arc::clone(&self.permits).acquire_many_owned(wanted).await;
-        Room { _permit: permit.expect("the semaphore is never closed") }
+        Room { permit: permit.expect("the semaphore is never closed") }
     }
 
     /// Bytes that are free now, for tests and metrics.
@@ -93,6 +101,11 @@ mod tests {
         let budget = ByteBudget::new(64 * 1024);
         let room = budget.reserve(10 * 1024).await;
         assert_eq!(budget.free_bytes(), 54 * 1024);
+        drop(room);
+        let mut room = budget.reserve(10 * 1024).await;
+        room.shrink_to(4 * 1024);
+        assert_eq!(budget.free_bytes(), 60 * 1024);
+        room.shrink_to(5 * 1024);
         drop(room);
         let giant = budget.reserve(usize::MAX).await;
         assert_eq!(budget.free_bytes(), 0);

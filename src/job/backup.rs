@@ -50,7 +50,8 @@ const LANE_BYTES: u64 = 64 << 20;
 /// Three or four lanes gain little on two cores, and each costs a connection.
 const MAX_LANES: usize = 4;
 
-/// The share of the memory for packs being filled, sealed and sent: each lane has up to three at once.
+/// The share of the memory for packs: were all lanes in use, each would have one that fills, one that is sealed and one
+/// that is sent.
 const PACKS_PER_LANE: usize = 3;
 
 /// What is backed up.
@@ -193,15 +194,19 @@ impl Run {
         let limits = &context.config.limits;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let max_lanes = MAX_LANES.min(cores.max(2));
-        let lanes_in_all = (limits.targets_at_once * max_lanes).min(facts.connections_in_all()).max(1);
+        let targets_at_once = limits.targets_at_once.min(facts.databases_in_all());
+        let lanes_in_all = (targets_at_once * max_lanes).min(facts.connections_in_all()).max(1);
         let memory = limits.pipeline_bytes();
+        let pack_bytes = (memory / 2 / (PACKS_PER_LANE * lanes_in_all)).clamp(1 << 20, PACK_BYTES);
         let writer = WriterOptions {
             recovery: context.config.encryption.recipients.clone(),
             retention: retention(context),
             keep: request.keep.map(expiry::kept_for),
             level: crate::codec::compress::DEFAULT_LEVEL,
-            pack_bytes: (memory / 2 / (PACKS_PER_LANE * lanes_in_all)).clamp(1 << 20, PACK_BYTES),
+            pack_bytes,
             budget: ByteBudget::new(memory / 2),
+            // Each lane fills one; the others are on their way, however few lanes there are.
+            uploads: ByteBudget::new((memory / 2).saturating_sub(pack_bytes * lanes_in_all).max(2 * pack_bytes)),
             run_id: id,
         };
         let dump = DumpOptions {

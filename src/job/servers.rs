@@ -78,6 +78,11 @@ impl Facts {
         self.servers.values().flatten().map(|capacity| capacity.connections).sum()
     }
 
+    /// The databases of the run whose sizes are known, at least 1.
+    pub fn databases_in_all(&self) -> usize {
+        self.servers.values().flatten().map(|capacity| capacity.sizes.len()).sum::<usize>().max(1)
+    }
+
     /// One budget of connections for each server.
     pub fn budgets(&self) -> HashMap<String, Arc<Semaphore>> {
         let budget = |(name, capacity): (&String, &Result<Capacity, Unusable>)| {

@@ -2,13 +2,14 @@
 //!
 //! Cut chunks are digested, compressed and proven on the processor pool, a few at a time and in order; what is not known yet
 //! is appended to the lane's own pack, so that the parts of one lane stay together and their runs stay long. A full pack is
-//! sealed and put while the next one fills; at most one is on its way.
+//! sealed and put while the next ones fill. How many are on their way is decided by the room that they share with those
+//! of all other lanes: a fast store never has many, a distant one as many as fill the line.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::base::cpu::{self, Room, Started};
 use crate::base::ids::Hash32;
@@ -66,7 +67,7 @@ pub struct Lane {
     in_flight: VecDeque<InFlight>,
     builder: PackBuilder,
     pack: Option<u32>,
-    upload: Option<JoinHandle<Result<(), Error>>>,
+    uploads: JoinSet<Result<(), Error>>,
 }
 
 impl Lane {
@@ -81,7 +82,7 @@ impl Lane {
             in_flight: VecDeque::new(),
             builder,
             pack: None,
-            upload: None,
+            uploads: JoinSet::new(),
         }
     }
 
@@ -225,15 +226,23 @@ impl Lane {
     pub async fn finish(mut self) -> Result<(), Error> {
         assert!(self.part.is_none(), "a lane finishes between parts");
         self.close_pack().await?;
-        self.uploaded().await
+        while let Some(upload) = self.uploads.join_next().await {
+            upload.expect("the task neither panics nor is cancelled")?;
+        }
+        Ok(())
     }
 
     async fn close_pack(&mut self) -> Result<(), Error> {
         let Some(number) = self.pack.take() else { return Ok(()) };
-        self.uploaded().await?;
+        // What failed meanwhile ends the lane now, not after all else was read.
+        while let Some(upload) = self.uploads.try_join_next() {
+            upload.expect("the task neither panics nor is cancelled")?;
+        }
         let builder = std::mem::take(&mut self.builder);
         let shared = Arc::clone(&self.shared);
-        self.upload = Some(tokio::spawn(async move {
+        // The content and, once it is sealed, its ciphertext.
+        let mut room = shared.uploads().reserve(builder.bytes().saturating_mul(2)).await;
+        self.uploads.spawn(async move {
             let plain_bytes = builder.plain_bytes();
             let recipient = shared.recipient().clone();
             let sealed = cpu::run(move || {
@@ -241,25 +250,10 @@ impl Lane {
                 (sha256(&sealed), sealed)
             });
             let (hash, sealed) = sealed.await;
+            room.shrink_to(sealed.len());
             shared.store_pack(number, hash, plain_bytes, Bytes::from(sealed)).await
-        }));
+        });
         Ok(())
-    }
-
-    async fn uploaded(&mut self) -> Result<(), Error> {
-        match self.upload.take() {
-            Some(upload) => upload.await.expect("the task neither panics nor is cancelled"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Lane {
-    /// An abandoned lane stops its upload; a pack that has arrived all the same is unreferenced and expires by itself.
-    fn drop(&mut self) {
-        if let Some(upload) = &self.upload {
-            upload.abort();
-        }
     }
 }
 

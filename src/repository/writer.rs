@@ -54,6 +54,8 @@ pub struct WriterOptions {
     pub pack_bytes: usize,
     /// Room for chunks in flight, shared by all targets.
     pub budget: ByteBudget,
+    /// Room for packs that are sealed and sent, shared by all targets: at least twice `pack_bytes`.
+    pub uploads: ByteBudget,
     /// The run that this backup belongs to.
     pub run_id: RunId,
 }
@@ -323,6 +325,10 @@ impl Shared {
 
     pub(crate) fn budget(&self) -> &ByteBudget {
         &self.options.budget
+    }
+
+    pub(crate) fn uploads(&self) -> &ByteBudget {
+        &self.options.uploads
     }
 
     pub(crate) fn mean_before(&self, part: &str) -> Option<u32> {

@@ -37,6 +37,7 @@ pub(crate) fn options(clock: &HeldClock, officer: &Identity) -> WriterOptions {
         level: 3,
         pack_bytes: 256 << 10,
         budget: ByteBudget::new(8 << 20),
+        uploads: ByteBudget::new(8 << 20),
         run_id: RunId::new(clock.now(), [1; 4]),
     }
 }
