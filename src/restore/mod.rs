@@ -179,21 +179,22 @@ pub async fn restore_watched(
     }
 }
 
-/// Restores without publishing: the caller looks at what is there, and abandons the session, whatever came of it.
+/// Restores without publishing, until `give_up` resolves. Afterwards the caller looks at what is there, and [`abandon`]s the
+/// session, whatever came of it.
 pub async fn rehearse(
     target: &TargetId,
     reader: &Arc<BackupReader>,
     session: &mut dyn RestoreSession,
-    (monitor, stop): (&dyn Monitor, &CancellationToken),
+    (monitor, give_up): (&dyn Monitor, impl Future<Output = Error>),
 ) -> Result<(), Error> {
     tokio::select! {
         filled = fill(target, reader, session, monitor) => filled,
-        () = stop.cancelled() => Err(Error::Stopped),
+        failure = give_up => Err(failure),
     }
 }
 
-/// A server that stands still must not hold up the report of it.
-async fn abandon(session: Box<dyn RestoreSession>) -> Result<(), engine::Error> {
+/// Removes what a session made. A server that stands still does not hold up the report of it.
+pub async fn abandon(session: Box<dyn RestoreSession>) -> Result<(), engine::Error> {
     let silent = || engine::Error::Database {
         action: "remove the unfinished database".to_owned(),
         reason: format!("the server did not answer for {}", print_duration(ABANDON_LIMIT)),

@@ -18,8 +18,10 @@ use serde::Serialize;
 use crate::base::class::Class;
 use crate::base::cpu::ByteBudget;
 use crate::base::ids::{BackupId, RunId, TargetId, TargetKind};
+use crate::base::monitor::Monitor;
 use crate::codec::seal::Identity;
 use crate::engine::postgres::leftovers::{list_leftovers, remove_leftovers};
+use crate::job::watchdog::Watchdog;
 use crate::job::{Context, Error, chain};
 use crate::repository::Repository;
 use crate::repository::verify::Rung;
@@ -145,6 +147,7 @@ struct Drill {
     identities: Arc<[Identity]>,
     budget: ByteBudget,
     run: RunId,
+    watchdog: Watchdog,
 }
 
 /// Drills. A target that fails is in the report; an error means that nobody was drilled.
@@ -157,10 +160,11 @@ pub async fn run(context: &Context, request: &Request) -> Result<Report, Error> 
     let budget = ByteBudget::new(context.config.limits.pipeline_bytes() / 2);
     let run = context.new_run();
     let (context, request) = (context.clone(), request.clone());
-    let drill = Arc::new(Drill { context, request, repository, scratch, identities, budget, run });
+    let watchdog = Watchdog::new(Arc::clone(&context.monitor));
+    let drill = Arc::new(Drill { context, request, repository, scratch, identities, budget, run, watchdog });
     let targets = drill.targets().await?;
     let leftovers = remove_old(&drill.scratch).await?;
-    drill.context.monitor.run_begins(targets.len());
+    drill.watchdog.run_begins(targets.len());
     let width = drill.context.config.limits.targets_at_once.clamp(1, MAX_WIDTH);
     let results = fan_out(targets.clone(), width, &drill.context.stop, |target| {
         let drill = Arc::clone(&drill);

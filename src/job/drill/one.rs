@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use crate::base::class::Class;
 use crate::base::ids::TargetId;
-use crate::engine::RestoreSession;
+use crate::base::monitor::Monitor;
 use crate::engine::postgres::check::ask;
 use crate::engine::postgres::restore::{Mode, Owner, PostgresRestore, RestoreOptions, RoleHandling, open_restore};
+use crate::engine::postgres::witness::Witness;
 use crate::job::damage::explain;
 use crate::job::drill::{Checked, Drill, Drilled, scratch};
 use crate::job::restore::description;
@@ -26,8 +27,7 @@ const MAX_LANES: usize = 4;
 impl Drill {
     /// Drills one target. Whatever happens, what was made for it is dropped, or named in the reason.
     pub(super) async fn one(&self, target: TargetId) -> Drilled {
-        let monitor = self.context.monitor.as_ref();
-        monitor.target_begins(&target, 0);
+        self.watchdog.target_begins(&target, 0);
         let mut drilled = Drilled::begun(target.clone());
         let vault = self.repository.vault(&target);
         if let Err(error) = Box::pin(self.prove(&vault, &mut drilled)).await {
@@ -40,7 +40,7 @@ impl Drill {
         if drilled.result == TargetResult::Ok {
             self.record(&vault, &mut drilled).await;
         }
-        monitor.target_ends(&target, drilled.result.word());
+        self.watchdog.target_ends(&target, drilled.result.word());
         drilled
     }
 
@@ -63,16 +63,31 @@ impl Drill {
         let description = description(&reader)?;
         let programs = self.context.programs();
         let opening = open_restore(&self.scratch, &programs, &description, self.options(vault.target()));
-        let mut session = self.context.stop.run_until_cancelled(opening).await.ok_or(Error::Stopped)??;
-        let told = (self.context.monitor.as_ref(), &self.context.stop);
+        let (target, stop, limit) = (vault.target(), &self.context.stop, self.context.config.limits.no_progress);
+        let mut session = tokio::select! {
+            opened = opening => opened?,
+            () = stop.cancelled() => return Err(Error::Stopped),
+            () = self.watchdog.still_for(target, limit) => {
+                let waited_for = format!("an answer of server {:?}", self.scratch.name);
+                return Err(restore::Error::Stalled { limit, waited_for }.into());
+            }
+        };
+        let witness = Witness::new(&self.scratch, session.work_name());
+        let give_up = async {
+            tokio::select! {
+                () = stop.cancelled() => restore::Error::Stopped,
+                waited_for = self.watchdog.stalled(target, limit, |limit| witness.look(limit)) => restore::Error::Stalled { limit, waited_for },
+            }
+        };
+        let told = (&self.watchdog as &dyn Monitor, give_up);
         let mut proven: Result<(), Error> =
-            restore::rehearse(vault.target(), &reader, &mut session, told).await.map_err(Error::from);
+            restore::rehearse(target, &reader, &mut session, told).await.map_err(Error::from);
         if proven.is_ok() {
             proven = self.ask_all(&session, drilled).await;
         }
         drilled.recovery_time_seconds = began.elapsed().as_secs_f64();
         drilled.notes.extend(session.notes().iter().cloned());
-        let dropped = Box::new(session).abandon().await;
+        let dropped = restore::abandon(Box::new(session)).await;
         match (proven, dropped) {
             (Ok(()), Ok(())) => {
                 drilled.result = TargetResult::Ok;
