@@ -173,6 +173,25 @@ fn ignored_tests(source: &Source) -> Vec<String> {
     complaints
 }
 
+/// What derives `Debug` prints all of its fields, and `Zeroizing` prints what it holds.
+fn printed_secrets(source: &Source) -> Vec<String> {
+    let tokens = &source.tokens;
+    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|token| token.text == word);
+    let derives = (0..tokens.len()).filter(|at| is(*at, "derive") && is(at + 1, "("));
+    let mut complaints = Vec::new();
+    for at in derives {
+        let Some(close) = (at..tokens.len()).find(|at| is(*at, ")")) else { continue };
+        // The type ends with its fields: the first `}` or `;` behind it that is not within an attribute.
+        let end = (close..tokens.len()).find(|at| is(*at, "}") || is(*at, ";")).unwrap_or(tokens.len());
+        let prints = tokens[at..close].iter().any(|token| token.text == "Debug");
+        if prints && let Some(field) = tokens[close..end].iter().find(|token| token.text == "Zeroizing") {
+            complaints
+                .push(source.complaint(field.line, "a type that holds a secret prints itself: write its `Debug`"));
+        }
+    }
+    complaints
+}
+
 /// Examples in docs are text: `./dev test` compiles no doc examples, so one that looks like code would never be run.
 fn runnable_doc_examples(source: &Source) -> Vec<String> {
     let mut complaints = Vec::new();
@@ -299,6 +318,11 @@ fn time_environment_exit_and_blocking_work_stay_at_home() {
 }
 
 #[test]
+fn no_type_that_holds_a_secret_derives_debug() {
+    check_all(&sources_below("src"), printed_secrets);
+}
+
+#[test]
 fn every_file_begins_with_its_module_doc() {
     check_sources_and_tests(without_module_doc);
 }
@@ -397,6 +421,16 @@ fn a_file_without_a_module_doc_is_caught() {
 #[test]
 fn a_long_file_is_caught() {
     check_caught(too_long, "src/x.rs", &[&"\n".repeat(MAX_LINES + 1)], &[&"\n".repeat(MAX_LINES)]);
+}
+
+#[test]
+fn a_secret_that_prints_itself_is_caught() {
+    let bad = [
+        "#[derive(Clone, Debug)] pub struct K { key: Option<Zeroizing<[u8; 32]>> }",
+        "#[derive(Debug)] struct K(Zeroizing<u8>);",
+    ];
+    let good = ["#[derive(Clone)] struct K(Zeroizing<u8>); #[derive(Debug)] struct Other { a: u8 }"];
+    check_caught(printed_secrets, "src/base/secret.rs", &bad, &good);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dbkeeper::config::{Config, Environment};
+use dbkeeper::repository::intake::Kind;
 
 /// A real recipient in place of the `age1…` of the examples.
 const RECIPIENT: &str = "age1frfql7ngv72wz0d20wa4ekm39kaeaer95a22wdnfn5wxwnyfydqqr7g9x0";
@@ -130,4 +131,17 @@ fn every_fault_that_can_go_wrong_names_a_test_that_exists_and_the_readme_counts_
     let readme = std::fs::read_to_string(root().join("README.md")).expect("read the readme");
     let count = format!("{} faults", rows.len());
     assert!(readme.contains(&count), "README.md must say {count:?}");
+}
+
+/// Who adds a kind of object adds it to [`Kind`]: so it is fed with garbage, here and by `./dev fuzz`.
+#[test]
+fn every_stored_object_that_the_format_lists_is_fed_with_garbage() {
+    let format = std::fs::read_to_string(root().join("src/repository/FORMAT.md")).expect("the format");
+    let listed = blocks(&format, "text")[0].lines().filter_map(|line| line.split("  ").next());
+    for place in listed {
+        assert!(
+            Kind::ALL.iter().any(|kind| place.ends_with(kind.place())),
+            "src/repository/intake.rs does not know {place}"
+        );
+    }
 }

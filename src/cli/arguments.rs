@@ -255,6 +255,9 @@ pub struct Restore {
     /// Build the database beside the live one and leave it there.
     #[arg(long)]
     pub no_swap: bool,
+    /// Give everything to the role that logs in: no role is created, no owner and no privilege is restored.
+    #[arg(long)]
+    pub no_owner: bool,
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,

@@ -137,6 +137,7 @@ fn job_context(context: &Context, config: Config) -> Job {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    leave_no_core();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return answer_clap(&error).into(),
@@ -159,6 +160,13 @@ pub fn main() -> ExitCode {
             Exit::of(failure.class(), signal).into()
         }
     }
+}
+
+/// A crash must not write the memory, with keys and rows, to a disk; the client programs inherit this.
+fn leave_no_core() {
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    // Lowering a limit is always allowed.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
 }
 
 async fn run(arguments: Arguments, output: Output) -> Result<Exit, (Failure, Option<signals::Signal>)> {

@@ -39,6 +39,7 @@ pub(super) async fn run(arguments: &Restore, context: &Context) -> Result<Exit, 
         tables: arguments.table.clone(),
         schema_only: arguments.schema_only,
         no_swap: arguments.no_swap,
+        no_owner: arguments.no_owner,
         without_repository_key: arguments.without_repository_key,
         checkpoint: crate::cli::checkpoint::read(arguments.checkpoint.as_deref())?,
     };

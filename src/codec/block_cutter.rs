@@ -60,7 +60,7 @@ mod tests {
     fn blocks_are_full_but_the_last_whatever_the_pieces() {
         let bytes: Vec<u8> = (0..(5 << 19)).map(|i: u32| i.to_le_bytes()[1]).collect();
         for piece in [1 << 10, 1 << 20, 3 << 20] {
-            let mut cutter = BlockCutter::new(RowHasher::new(derive(b"key", b"", "test")));
+            let mut cutter = BlockCutter::new(RowHasher::new(*derive(b"key", b"", "test")));
             let mut done = Vec::new();
             bytes.chunks(piece).for_each(|piece| cutter.push(piece, &mut done));
             done.extend(cutter.finish());

@@ -9,6 +9,9 @@ use zstd::bulk::{Compressor, Decompressor};
 /// larger (measured with `zstd -b -B128K`, zstd 1.5).
 pub const DEFAULT_LEVEL: i32 = 1;
 
+/// No document's frame needs a larger window to be read: 8 MiB, what every decoder must offer (RFC 8878, 3.1.1.1.2).
+const MAX_WINDOW_LOG: u32 = 23;
+
 /// Why a frame could not be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -79,8 +82,18 @@ pub fn compress_proven(plain: &[u8], level: i32) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// Decodes one frame that must hold exactly `expected` bytes; never takes more memory than that.
+/// The shortest block of a frame has three bytes of header and one of content, and stands for at most 128 KiB (RFC 8878,
+/// 3.1.1.2): no frame of so many bytes can hold more.
+fn can_hold(frame: &[u8], bytes: usize) -> bool {
+    bytes / (128 << 10) <= frame.len() / 4
+}
+
+/// Decodes one frame that must hold exactly `expected` bytes; never takes more memory than that, nor more than a frame of its
+/// size can hold.
 pub fn decompress(frame: &[u8], expected: usize) -> Result<Vec<u8>, Error> {
+    if !can_hold(frame, expected) {
+        return Err(Error::Length { expected, found: 0 });
+    }
     CONTEXTS.with_borrow_mut(|contexts| {
         let mut plain = Vec::with_capacity(expected);
         let found = contexts.decompress(frame, &mut plain)?;
@@ -98,7 +111,8 @@ pub fn decompress_document(frame: &[u8], limit: usize) -> Result<Vec<u8>, Error>
     use std::io::Read;
 
     let mut plain = Vec::new();
-    let reader = zstd::stream::read::Decoder::new(frame)?;
+    let mut reader = zstd::stream::read::Decoder::new(frame)?;
+    reader.window_log_max(MAX_WINDOW_LOG)?;
     let found = reader.take(limit as u64 + 1).read_to_end(&mut plain)?;
     if found <= limit { Ok(plain) } else { Err(Error::Length { expected: limit, found }) }
 }

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_128_with_secret;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::base::ids::Hash32;
 
@@ -17,10 +17,10 @@ pub fn sha256(bytes: &[u8]) -> Hash32 {
     Hash32(Sha256::digest(bytes).into())
 }
 
-/// HKDF-SHA256 (RFC 5869): one key for one purpose.
-pub fn derive<const N: usize>(key: &[u8], salt: &[u8], purpose: &str) -> [u8; N] {
-    let mut out = [0; N];
-    let expanded = Hkdf::<Sha256>::new(Some(salt), key).expand(purpose.as_bytes(), &mut out);
+/// HKDF-SHA256 (RFC 5869): one key for one purpose, zeroed after use.
+pub fn derive<const N: usize>(key: &[u8], salt: &[u8], purpose: &str) -> Zeroizing<[u8; N]> {
+    let mut out = Zeroizing::new([0; N]);
+    let expanded = Hkdf::<Sha256>::new(Some(salt), key).expand(purpose.as_bytes(), out.as_mut());
     expanded.expect("at most 255 x 32 bytes are asked for");
     out
 }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn hasher(key: u8) -> RowHasher {
-        RowHasher::new(derive(&[key], b"", "test"))
+        RowHasher::new(*derive(&[key], b"", "test"))
     }
 
     #[test]

@@ -120,6 +120,9 @@ pub fn parse(pack: &[u8]) -> Result<Vec<Entry>, BadPack> {
     for bytes in table.chunks_exact(ENTRY_BYTES) {
         let id = Hash32(bytes[..32].try_into().expect("32 bytes of a slice of 40"));
         let (length, frame_length) = (little_endian(&bytes[32..36]), little_endian(&bytes[36..]));
+        if u64::from(length) > MAX_PACK_PLAIN_BYTES {
+            return Err(BadPack("a chunk that is larger than any"));
+        }
         entries.push(Entry { id, offset, length, frame_offset, frame_length });
         offset = offset.checked_add(length).ok_or(BadPack("more than 4 GiB of plaintext"))?;
         frame_offset = frame_offset.checked_add(frame_length).ok_or(BadPack("more than 4 GiB of frames"))?;

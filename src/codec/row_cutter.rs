@@ -123,7 +123,7 @@ mod tests {
     use crate::codec::digest::derive;
 
     fn hasher() -> RowHasher {
-        RowHasher::new(derive(b"key", b"", "test"))
+        RowHasher::new(*derive(b"key", b"", "test"))
     }
 
     fn cut<'a>(rows: impl Iterator<Item = &'a [u8]>, sizes: CutSizes) -> Vec<CutChunk> {

@@ -116,7 +116,7 @@ fn cover_url_password(line: &str) -> String {
 
 fn cover_identity(line: &str) -> String {
     const IDENTITY: &str = "AGE-SECRET-KEY-";
-    let Some(start) = line.to_uppercase().find(IDENTITY).filter(|at| line.is_char_boundary(*at)) else {
+    let Some(start) = line.to_ascii_uppercase().find(IDENTITY).filter(|at| line.is_char_boundary(*at)) else {
         return line.to_owned();
     };
     let rest = &line[start..];

@@ -95,7 +95,7 @@ pub(super) fn wrong_type(node: &Node<'_>, expected: impl Into<String>) -> Wrong 
     Wrong::new(format!("{} is {found}", node.path), expected)
 }
 
-/// A text that is not empty; `expected` says what kind of.
+/// A text that is not empty and that an operating system takes; `expected` says what kind of.
 pub(super) fn text<'a>(node: &Node<'a>, expected: &str) -> Result<&'a str, Wrong> {
     let text = node.value.get_ref().as_str().ok_or_else(|| wrong_type(node, expected))?;
     match text.len() {
@@ -103,6 +103,7 @@ pub(super) fn text<'a>(node: &Node<'a>, expected: &str) -> Result<&'a str, Wrong
         length if MAX_TEXT_BYTES < length => {
             Err(Wrong::new(format!("{} is longer than {}", node.path, ByteSize(MAX_TEXT_BYTES as u64)), expected))
         }
+        _ if text.contains('\0') => Err(Wrong::new(format!("{} holds a zero byte", node.path), expected)),
         _ => Ok(text),
     }
 }
@@ -178,9 +179,6 @@ impl Value for PathBuf {
     /// A relative path starts at the folder of the configuration.
     fn read(node: &Node<'_>) -> Result<Self, Wrong> {
         let text = text(node, "a path")?;
-        if text.contains('\0') {
-            return Err(Wrong::new(format!("{} holds a zero byte", node.path), "a path"));
-        }
         Ok(node.document.folder().join(text))
     }
 

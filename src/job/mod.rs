@@ -17,6 +17,7 @@ pub mod keys;
 pub mod list;
 pub(crate) mod places;
 pub mod restore;
+mod restore_options;
 pub mod restore_run;
 pub mod servers;
 pub mod verify;

@@ -14,20 +14,18 @@ use crate::base::cpu::ByteBudget;
 use crate::base::ids::{BackupId, RunId, TargetId, TargetKind};
 use crate::codec::seal::Identity;
 use crate::engine::Description;
-use crate::engine::postgres::restore::{Mode, Owner, RestoreOptions, RoleHandling};
+use crate::engine::postgres::restore::{Mode, RestoreOptions};
 use crate::fleet::FindingKind;
 use crate::job::damage::{self, explain};
 use crate::job::freshness::{self, Freshness, freshness};
 use crate::job::places::{owned_by_another, refuse_shared_places};
+use crate::job::restore_options::restore_options;
 use crate::job::{Context, Error, chain, checkpoint};
 use crate::repository::checkpoint::Checkpoint;
 use crate::repository::reader::{BackupReader, Found, Wanted};
 use crate::repository::vault::{Listing, Vault};
 use crate::repository::{self, Repository};
 use crate::sql::Server;
-
-/// Parts that are loaded, and indexes that are built, at once; more gain little and cost a connection each.
-const MAX_LANES: usize = 4;
 
 /// What is restored, and how.
 #[derive(Clone, Debug)]
@@ -46,6 +44,8 @@ pub struct Request {
     pub schema_only: bool,
     /// Leave the database beside the live one.
     pub no_swap: bool,
+    /// Everything belongs to the role that logs in: nothing that the backup says of roles and privileges is done.
+    pub no_owner: bool,
     /// The repository key is lost.
     pub without_repository_key: bool,
     /// The text of a checkpoint, to compare with.
@@ -258,7 +258,7 @@ impl<'a> Planner<'a> {
             verified: reader.marker().verified,
             freshness,
             warnings,
-            options: self.options(place.database, mode, &place.server),
+            options: restore_options(self.request, self.run, place.database, mode, &place.server),
             destination: place.server,
             reader: Arc::new(reader),
             passed_over,
@@ -273,24 +273,6 @@ impl<'a> Planner<'a> {
         match self.request.tables.is_empty() && !self.request.schema_only {
             true => BackupReader::open(vault, listing, id, identities, budget).await,
             false => BackupReader::open_incomplete(vault, listing, id, identities, budget).await,
-        }
-    }
-
-    fn options(&self, destination: String, mode: Mode, server: &Server) -> RestoreOptions {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        RestoreOptions {
-            destination,
-            mode,
-            owner: Owner::AsRecorded,
-            keep_privileges: true,
-            keep_tablespaces: true,
-            roles: RoleHandling::CreateMissing,
-            search_path: None,
-            tables: self.request.tables.clone(),
-            schema_only: self.request.schema_only,
-            lanes: MAX_LANES.min(cores.max(2)).min(server.connections.saturating_sub(2).max(1)),
-            run: self.run,
-            time: self.run.started_at(),
         }
     }
 

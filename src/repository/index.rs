@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{BackupId, EpochId, Hash32, TargetId};
 use crate::codec::compress;
 use crate::codec::seal::{self, Identity, Recipient};
+use crate::repository::json;
 use crate::repository::manifest::Part;
 
-/// An index decodes to at most this many bytes: some six million chunks.
-pub const MAX_INDEX_BYTES: usize = 512 << 20;
+/// An index decodes to at most this many bytes: some four million chunks.
+pub const MAX_INDEX_BYTES: usize = 256 << 20;
 
 /// More loose entries than this become segments.
 pub const MAX_LOOSE_CHUNKS: usize = 1_024;
@@ -164,7 +165,12 @@ impl Index {
     pub fn open(sealed: &[u8], identity: &Identity, vault: &TargetId) -> Result<Self, BadIndex> {
         let frame = seal::open(sealed, std::slice::from_ref(identity), MAX_INDEX_BYTES)?;
         let text = compress::decompress_document(&frame, MAX_INDEX_BYTES)?;
-        let document: Document = serde_json::from_slice(&text).map_err(|error| BadIndex::Shape(error.to_string()))?;
+        Self::parse(&text, vault)
+    }
+
+    /// Reads the text of a document, as [`text`](Self::text) writes it.
+    pub fn parse(text: &[u8], vault: &TargetId) -> Result<Self, BadIndex> {
+        let document: Document = json::read(text).map_err(BadIndex::Shape)?;
         let shape = |what: &str| BadIndex::Shape(what.to_owned());
         if document.format != crate::repository::marker::FORMAT || document.vault != *vault {
             return Err(shape("another format or vault"));

@@ -52,7 +52,7 @@ impl VaultKeys {
         Self {
             mac: MacKey::new(&derive(repository_key, &id.0, &info("mac"))),
             chunk_id: MacKey::new(&derive(repository_key, &id.0, &info("chunk-id"))),
-            rows: RowHasher::new(derive(repository_key, &id.0, &info("rows"))),
+            rows: RowHasher::new(*derive(repository_key, &id.0, &info("rows"))),
             index: Identity::from_bytes(&derive(repository_key, &id.0, &info("index"))),
         }
     }

@@ -7,7 +7,7 @@ use crate::base::ids::{BackupId, EpochId, Hash32, RunId, TargetId};
 use crate::codec::digest::RowSum;
 
 /// A manifest decodes to at most this many bytes: about 300 bytes a table, 30 a run.
-pub const MAX_MANIFEST_BYTES: usize = 1 << 30;
+pub const MAX_MANIFEST_BYTES: usize = 256 << 20;
 
 /// A range of a pack's plaintext: `[pack, offset, length]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

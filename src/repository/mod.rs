@@ -20,6 +20,8 @@ pub mod copy;
 mod decoded;
 pub mod expiry;
 pub mod index;
+pub mod intake;
+pub mod json;
 pub mod keys;
 pub mod lane;
 pub mod layout;
@@ -48,11 +50,18 @@ struct RepositoryDocument {
 }
 
 /// An open repository.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Repository {
     store: Arc<dyn ObjectStore>,
     id: RepositoryId,
     key: Option<Arc<zeroize::Zeroizing<[u8; 32]>>>,
+}
+
+/// Without the key: what prints itself is printed sooner or later.
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Repository({} at {})", self.id, self.store.location())
+    }
 }
 
 impl Repository {
@@ -111,7 +120,7 @@ impl Repository {
     async fn read_document(store: &dyn ObjectStore) -> Result<Bytes, Error> {
         match store.get(&layout::repository_document()).await {
             Err(error) if error.is_not_found() => Err(Error::Absent { location: store.location() }),
-            Err(source) => Err(Error::Store { action: "open the repository", source }),
+            Err(source) => Err(store_error("open the repository", source)),
             Ok(bytes) => Ok(bytes),
         }
     }
@@ -304,14 +313,16 @@ pub enum Error {
         source: compress::Error,
     },
     /// A document of a backup is larger than readers take.
-    #[error("the {document} would have {bytes} bytes, and no reader takes more than {limit}")]
+    #[error("the {document} would have {size} {unit}, and no reader takes more than {limit}")]
     DocumentTooLarge {
         /// `manifest`, `index` or `marker`.
         document: &'static str,
         /// Its size.
-        bytes: usize,
+        size: usize,
         /// The most that is read.
         limit: usize,
+        /// What is counted: `bytes` or `values`.
+        unit: &'static str,
     },
     /// A row or block is larger than the format can hold.
     #[error("a row of {bytes} bytes is larger than a chunk can be")]
@@ -376,6 +387,16 @@ impl Error {
 fn is_absent_folder(error: &store::Error) -> bool {
     let store::Error::Failed { source: Some(source), .. } = error else { return false };
     source.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// The meaning of a store error: an object that is larger than any of its kind can be was put there by somebody else.
+fn store_error(action: &'static str, source: store::Error) -> Error {
+    match source {
+        store::Error::TooLarge { key, bytes, most } => {
+            Error::Tampered { key, what: format!("it has {bytes} bytes, and none of its kind has more than {most}") }
+        }
+        source => Error::Store { action, source },
+    }
 }
 
 /// The meaning of a seal error for the object it was in.

@@ -14,6 +14,7 @@ use crate::codec::compress;
 use crate::codec::digest::{MacKey, RowHasher, RowSum, sha256};
 use crate::codec::pack;
 use crate::codec::seal::{self, Identity};
+use crate::repository::json;
 use crate::repository::layout::VaultObject;
 use crate::repository::manifest::{MAX_MANIFEST_BYTES, Manifest, Part, Run};
 use crate::repository::marker::FORMAT;
@@ -204,7 +205,7 @@ async fn read_manifest(vault: &Vault, marker: &ReadMarker, identity: &Identity) 
     let opened = seal::open(&sealed, std::slice::from_ref(identity), MAX_MANIFEST_BYTES);
     let frame = opened.map_err(|error| seal_error(error, key.clone(), vault.target(), Vec::new()))?;
     let text = compress::decompress_document(&frame, MAX_MANIFEST_BYTES).map_err(|error| damaged(error.to_string()))?;
-    let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    let manifest: Manifest = json::read(&text).map_err(damaged)?;
     let packs: HashSet<Hash32> = manifest.packs.iter().map(|pack| pack.sha256).collect();
     let named: HashSet<Hash32> = marker.marker.packs.iter().map(|pack| pack.sha256).collect();
     if manifest.format != FORMAT || manifest.id != id || manifest.vault != *vault.target() || packs != named {

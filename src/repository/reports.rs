@@ -41,6 +41,11 @@ pub async fn verify_reports(repository: &Repository) -> Result<Vec<Finding>, Err
         let bytes = match read {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => continue, // Removed since the listing.
+            Err(store::Error::TooLarge { key, bytes, .. }) => {
+                let what = format!("it has {bytes} bytes, which no report has");
+                findings.push(Finding { key: key.to_string(), what, tampering: true, backups: Vec::new() });
+                continue;
+            }
             Err(source) => return Err(failed(source)),
         };
         if let Err(error) = signed::read::<Value>(&bytes, &key, &mac) {

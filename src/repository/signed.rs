@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use crate::base::ids::Hash32;
 use crate::codec::digest::MacKey;
+use crate::repository::json;
 use crate::store::ObjectKey;
 
 /// No signed document is larger: a marker names about 4,000 packs (60 GB compressed) per MiB.
@@ -63,7 +64,7 @@ fn split(bytes: &[u8]) -> Result<(&[u8], Hash32), BadDocument> {
 }
 
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, BadDocument> {
-    serde_json::from_slice(text).map_err(|error| BadDocument::Shape(error.to_string()))
+    json::read(text).map_err(BadDocument::Shape)
 }
 
 #[cfg(test)]

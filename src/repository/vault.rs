@@ -17,7 +17,7 @@ use crate::repository::keys::VaultKeys;
 use crate::repository::layout::{VaultObject, vault_prefix};
 use crate::repository::marker::{FORMAT, Marker};
 use crate::repository::proof::ProofId;
-use crate::repository::{Error, Repository, seal_error, signed};
+use crate::repository::{Error, Repository, seal_error, signed, store_error};
 use crate::store::{self, ObjectKey};
 
 /// A pack as the listing shows it.
@@ -127,6 +127,11 @@ pub(crate) struct EpochDocument {
     pub(crate) sealed: String,
 }
 
+/// Reads an epoch's document for its shape only.
+pub(crate) fn read_epoch(bytes: &[u8]) -> Result<(), String> {
+    signed::read_unverified::<EpochDocument>(bytes).map(drop).map_err(|error| error.to_string())
+}
+
 /// An epoch for writing: its public half.
 #[derive(Clone, Debug)]
 pub struct Epoch {
@@ -213,7 +218,7 @@ impl Vault {
     /// Fetches one object.
     pub(crate) async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         let got = self.repository.store.get(key).await;
-        got.map_err(|source| Error::Store { action: "read from the vault", source })
+        got.map_err(|source| store_error("read from the vault", source))
     }
 
     /// Stores one object.
@@ -236,7 +241,7 @@ impl Vault {
             Err(error) if error.is_not_found() => {
                 return Err(Error::NoBackup { target: self.target.clone(), wanted: id.to_string() });
             }
-            got => got.map_err(|source| Error::Store { action: "read a marker", source })?,
+            got => got.map_err(|source| store_error("read a marker", source))?,
         };
         let marker: Marker = self.read_signed(&bytes, &key)?;
         let (here, repository) = (&self.target, self.repository.id().to_string());

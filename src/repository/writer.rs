@@ -19,6 +19,7 @@ use crate::codec::seal::{self, Recipient};
 use crate::repository::ancestors::Ancestors;
 use crate::repository::expiry::{Life, RetentionPolicy, pack_expiry};
 use crate::repository::index::{self, ChunkPlace, Index, KnownPack, MAX_INDEX_BYTES, MAX_LOOSE_CHUNKS, Memo};
+use crate::repository::json;
 use crate::repository::keys::VaultKeys;
 use crate::repository::lane::Lane;
 use crate::repository::layout::VaultObject;
@@ -224,7 +225,7 @@ impl BackupWriter {
         marker.manifest = facts(&manifest_sealed);
         let key = VaultObject::Marker(shared.id).key(target);
         let marker_signed = signed::write(&marker, &key, &shared.keys.mac);
-        check_readable("marker", marker_signed.len(), signed::MAX_DOCUMENT_BYTES)?;
+        check_readable("marker", &marker_signed, signed::MAX_DOCUMENT_BYTES)?;
         let (manifest_key, manifest_bytes) = (VaultObject::Manifest(shared.id).key(target), marker.manifest.bytes);
         let marker_bytes = marker_signed.len() as u64;
         shared.vault.put(&VaultObject::Index(shared.id).key(target), Bytes::from(index_sealed)).await?;
@@ -241,8 +242,17 @@ impl BackupWriter {
 }
 
 /// Refuses to store what no reader would take: a backup that cannot be restored is none.
-fn check_readable(document: &'static str, bytes: usize, limit: usize) -> Result<(), Error> {
-    if bytes <= limit { Ok(()) } else { Err(Error::DocumentTooLarge { document, bytes, limit }) }
+fn check_readable(document: &'static str, text: &[u8], limit: usize) -> Result<(), Error> {
+    let (bytes, values) = (text.len(), json::values(text));
+    if bytes > limit {
+        return Err(Error::DocumentTooLarge { document, size: bytes, limit, unit: "bytes" });
+    }
+    let limit = json::MAX_VALUES;
+    if values <= limit {
+        Ok(())
+    } else {
+        Err(Error::DocumentTooLarge { document, size: values, limit, unit: "values" })
+    }
 }
 
 fn facts(bytes: &[u8]) -> ObjectFacts {
@@ -412,7 +422,7 @@ impl Shared {
 
     fn seal_index(&self, index: &Index) -> Result<Vec<u8>, Error> {
         let text = index.text();
-        check_readable("index", text.len(), MAX_INDEX_BYTES)?;
+        check_readable("index", &text, MAX_INDEX_BYTES)?;
         let sealed = Index::seal(&text, self.keys.index.recipient());
         sealed.map_err(|source| Error::Compress { target: self.target().clone(), source })
     }
@@ -432,7 +442,7 @@ impl Shared {
         };
         assert_eq!(manifest.contradiction(), None, "a manifest that contradicts itself is never written");
         let text = serde_json::to_vec(&manifest).expect("our documents have only string keys");
-        check_readable("manifest", text.len(), MAX_MANIFEST_BYTES)?;
+        check_readable("manifest", &text, MAX_MANIFEST_BYTES)?;
         let frame = compress::compress_document(&text);
         let frame = frame.map_err(|source| Error::Compress { target: self.target().clone(), source })?;
         Ok(seal::seal(&frame, std::slice::from_ref(&self.epoch.recipient)))

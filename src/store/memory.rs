@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::base::clock::Clock;
-use crate::store::{Error, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix};
+use crate::store::{Error, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix, check_size};
 
 /// The most objects on one page of a listing, as with S3.
 const PAGE_OBJECTS: usize = 1000;
@@ -78,7 +78,9 @@ impl ObjectStore for MemoryStore {
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         let objects = self.objects();
-        objects.get(key).map(|stored| stored.body.clone()).ok_or_else(|| Error::NotFound { key: key.clone() })
+        let found = objects.get(key).ok_or_else(|| Error::NotFound { key: key.clone() })?;
+        check_size(key, found.body.len() as u64)?;
+        Ok(found.body.clone())
     }
 
     async fn get_range(&self, key: &ObjectKey, offset: u64, length: u64) -> Result<Bytes, Error> {

@@ -106,7 +106,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// `Error::Exists` if it is not. Atomic where the store can (folders; S3 with `If-None-Match`).
     async fn put_new(&self, key: &ObjectKey, body: Bytes) -> Result<(), Error>;
 
-    /// The whole object; `Error::NotFound` if there is none.
+    /// The whole object; `Error::NotFound` if there is none, `Error::TooLarge` if it has more than [`most_bytes`].
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error>;
 
     /// `length` bytes from `offset`; fewer only where the object ends before.
@@ -132,6 +132,24 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// The time by the store's own clock, if it tells one.
     async fn now(&self) -> Result<Option<DateTime<Utc>>, Error>;
+}
+
+/// The most bytes that an object under this key has: what somebody puts in its place must not fill the memory.
+///
+/// Documents (`.json`) name at most some 600,000 packs; sealed documents (`.age`) are read up to 256 MiB; the largest row,
+/// in a pack of its own, is below 1 GiB.
+pub fn most_bytes(key: &ObjectKey) -> u64 {
+    match key.as_str().rsplit_once('.') {
+        Some((_, "json")) => 64 << 20,
+        Some((_, "age")) => 300 << 20,
+        _ => 1200 << 20,
+    }
+}
+
+/// Refuses an object of more than [`most_bytes`].
+fn check_size(key: &ObjectKey, bytes: u64) -> Result<(), Error> {
+    let most = most_bytes(key);
+    if bytes <= most { Ok(()) } else { Err(Error::TooLarge { key: key.clone(), bytes, most }) }
 }
 
 impl dyn ObjectStore + '_ {
@@ -230,6 +248,18 @@ pub enum Error {
         /// Its key.
         key: ObjectKey,
     },
+    /// The object is larger than any of its kind.
+    #[error(
+        "object {key} has {bytes} bytes or more, and none of its kind has more than {most}: this looks like tampering"
+    )]
+    TooLarge {
+        /// Its key.
+        key: ObjectKey,
+        /// Its size, or as much of it as was read.
+        bytes: u64,
+        /// What it may have.
+        most: u64,
+    },
     /// The store refused or could not be reached.
     #[error("{operation}{}: {reason}", .key.as_ref().map(|key| format!(" {key}")).unwrap_or_default())]
     Failed {
@@ -256,6 +286,7 @@ impl Error {
             Self::BadKey { .. } => Class::Unexpected,
             Self::BadOptions { .. } => Class::Usage,
             Self::NotFound { .. } | Self::Exists { .. } => Class::Store,
+            Self::TooLarge { .. } => Class::Tampered,
             Self::Failed { class, .. } => *class,
         }
     }

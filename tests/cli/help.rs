@@ -3,6 +3,7 @@
 use clap::Parser;
 use dbkeeper::cli::arguments::Arguments;
 
+use crate::end_to_end::nothing_readable::VERBS;
 use crate::support::cli::Sandbox;
 
 const BACKUP: &str = "20261121T091500Z-d336h-3fa9c2d1";
@@ -35,6 +36,7 @@ fn every_command_line_of_the_contract_is_accepted() {
         "restore --volume media --as /srv/restored",
         "restore --all --yes --at 2026-11-21T09:15:00Z --server new",
         "restore --tenant acme --as acme_old --server other --backup BACKUP --table a --table public.b --schema-only",
+        "restore --tenant acme --as quarantine --no-owner --yes",
         "restore --tenant acme --no-swap --without-repository-key --json",
         "verify",
         "verify --read-packs --read-data --tenant acme --json",
@@ -159,5 +161,15 @@ fn a_volume_is_refused_as_long_as_none_is_copied() {
         let ended = sandbox.run(arguments).expect(2);
         let error = "error: volume media cannot be selected: volumes are not supported yet";
         assert_eq!(ended.stderr, format!("{error}\n\nhint: select databases with --central, --tenant or --all\n"));
+    }
+}
+
+/// Who adds a verb adds it to [`VERBS`]: so it is run at `trace` level over planted secrets, and what it says is searched.
+#[test]
+fn every_verb_is_run_over_planted_secrets() {
+    let help = Sandbox::new().run(&["--help"]).expect(0).stdout;
+    let listed = help.split("Commands:\n").nth(1).expect("the verbs").lines().take_while(|line| !line.is_empty());
+    for verb in listed.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()) {
+        assert!(VERBS.iter().any(|words| words[0] == verb), "tests/end_to_end/nothing_readable.rs does not run {verb}");
     }
 }

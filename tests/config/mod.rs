@@ -2,6 +2,7 @@
 
 mod drill;
 mod errors;
+mod options;
 mod origins;
 mod schema;
 mod secrets;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::world::{CONFIG, REPOSITORY, World};
 
-const PASSWORD: &str = "planted:pass'w\\ord-91f3";
+pub(super) const PASSWORD: &str = "planted:pass'w\\ord-91f3";
 const MAPPING: &str = "planted-mapping-5c07";
 const ROW: &str = "planted-row-d2a8";
 const TABLE: &str = "planted_table_77e1";
@@ -16,9 +16,9 @@ const TENANT: &str = "planted-tenant-0b6d";
 
 /// Command lines and environments of all that the program started, and of the program itself.
 #[derive(Default)]
-struct Seen {
-    children: BTreeSet<String>,
-    text: Vec<(String, Vec<u8>)>,
+pub(super) struct Seen {
+    pub(super) children: BTreeSet<String>,
+    pub(super) text: Vec<(String, Vec<u8>)>,
 }
 
 /// The processes below `parent`.
@@ -50,7 +50,14 @@ fn look(parent: u32, seen: &Mutex<Seen>) {
 }
 
 /// Runs the program while somebody looks at its processes; gives all that it said.
-fn run(world: &World, arguments: &[&str], code: i32, seen: &Arc<Mutex<Seen>>) -> Vec<u8> {
+pub(super) fn run(world: &World, arguments: &[&str], code: i32, seen: &Arc<Mutex<Seen>>) -> Vec<u8> {
+    let (ended, said) = run_to_any_end(world, arguments, seen);
+    assert_eq!(ended, Some(code), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+    said
+}
+
+/// The same, whatever the exit code.
+pub(super) fn run_to_any_end(world: &World, arguments: &[&str], seen: &Arc<Mutex<Seen>>) -> (Option<i32>, Vec<u8>) {
     let mut command = world.sandbox.command(arguments);
     command.env("DBKEEPER_LOG", "trace").env("PLANTED_PASSWORD", PASSWORD).env("TMPDIR", world.sandbox.path("tmp"));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run dbkeeper");
@@ -66,16 +73,15 @@ fn run(world: &World, arguments: &[&str], code: i32, seen: &Arc<Mutex<Seen>>) ->
     done.store(true, Ordering::SeqCst);
     watcher.join().expect("no panic");
     let said = [output.stdout, output.stderr].concat();
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", String::from_utf8_lossy(&said));
-    said
+    (output.status.code(), said)
 }
 
-fn contains(bytes: &[u8], word: &str) -> bool {
+pub(super) fn contains(bytes: &[u8], word: &str) -> bool {
     bytes.windows(word.len()).any(|window| window == word.as_bytes())
 }
 
 /// Requires passwords of TCP connections; the tests' own psql comes over the socket.
-fn require_passwords(world: &World) {
+pub(super) fn require_passwords(world: &World) {
     let cluster = world.cluster();
     let lines = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
     std::fs::write(cluster.folder.join("data/pg_hba.conf"), lines).expect("write the rules");

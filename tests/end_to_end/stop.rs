@@ -107,14 +107,14 @@ fn a_dump_that_waits_for_a_lock_leaves_no_session_behind_when_it_is_stopped_twic
 }
 
 /// Stands before a server and, when it is told to, passes nothing on any more.
-struct Gate {
-    endpoint: String,
+pub(super) struct Gate {
+    pub(super) endpoint: String,
     left: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
 }
 
 impl Gate {
-    fn before(endpoint: &str) -> Self {
+    pub(super) fn before(endpoint: &str) -> Self {
         let server = endpoint.strip_prefix("http://").expect("an endpoint").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let endpoint = format!("http://{}", listener.local_addr().expect("its address"));
@@ -134,15 +134,15 @@ impl Gate {
     }
 
     /// Closes when so many bytes have passed.
-    fn close_after(&self, bytes: usize) {
+    pub(super) fn close_after(&self, bytes: usize) {
         self.left.store(bytes, Ordering::SeqCst);
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
-    fn open(&self) {
+    pub(super) fn open(&self) {
         self.left.store(usize::MAX, Ordering::SeqCst);
         self.closed.store(false, Ordering::SeqCst);
     }

@@ -5,6 +5,8 @@ mod copy;
 mod crash;
 mod damage;
 mod fleet;
+mod garbage;
+mod hostile;
 mod life;
 mod matrix;
 mod planted;

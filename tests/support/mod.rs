@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod faults;
+pub mod forge;
 pub mod postgres;
 pub mod proxy;
 pub mod rounds;

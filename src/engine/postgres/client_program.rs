@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::base::class::Class;
 use crate::engine::Error;
+use crate::engine::postgres::spoken::without_statements_and_values;
 use crate::sql::postgres::APPLICATION_NAME;
 use crate::sql::{Server, SslMode};
 
@@ -324,7 +325,7 @@ impl RunningProgram {
         let status =
             self.child.wait().await.map_err(|error| failed(format!("wait for its end: {error}"), Class::Unexpected))?;
         let said = self.stderr.await.map_err(|error| failed(format!("read its stderr: {error}"), Class::Unexpected))?;
-        let said = without_statements(&said);
+        let said = without_statements_and_values(&said);
         if status.success() {
             return Ok(said);
         }
@@ -347,26 +348,6 @@ fn is_passing(said: &str) -> bool {
         "timeout expired",
     ];
     words.iter().any(|word| said.contains(word))
-}
-
-/// What a program said, without the statements that it quotes: they may hold the password of a user mapping.
-fn without_statements(said: &str) -> String {
-    let mut kept = Vec::new();
-    let mut quoting = false;
-    for line in said.lines() {
-        if line.starts_with("pg_") {
-            quoting = false;
-        }
-        let begins = ["Command was:", "The command was:", "Query was:", "query was:"].iter().find_map(|w| line.find(w));
-        if let Some(at) = begins {
-            quoting = true;
-            kept.push(line[..at].trim_end_matches([' ', ':', '\t']));
-        } else if !quoting {
-            kept.push(line);
-        }
-    }
-    kept.retain(|line| !line.trim().is_empty() && !line.trim_end().ends_with("detail"));
-    kept.join("\n")
 }
 
 /// Reads a stream to its end and keeps its last [`STDERR_TAIL_BYTES`], from the beginning of a line.

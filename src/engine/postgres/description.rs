@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::SCHEMA_PART;
 
-/// The name of the part that holds the contents of all large objects; there is none where there are no contents.
+/// The name of the part that holds the contents of all large objects; there is none where there are no objects.
 pub const LARGE_OBJECTS_PART: &str = "large-objects";
 
 /// Bytes of a large object's page where blocks have the usual 8 KiB (`LOBLKSIZE`, `storage/large_object.h`).

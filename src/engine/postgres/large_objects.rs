@@ -13,10 +13,10 @@ use crate::engine::postgres::session::{column, failed};
 /// The mode of `lo_open` that reads under the snapshot (`INV_READ`, `libpq/libpq-fs.h`).
 const INV_READ: u32 = 0x0004_0000;
 
-/// The COPY statement; none where there is nothing to read.
+/// The COPY statement; none where there are no objects. Where all of them are empty it gives no row, and the part is empty.
 pub(super) fn statement(facts: &Facts) -> Option<String> {
-    let exist = facts.large_objects > 0 && facts.large_object_bytes > 0;
-    exist.then(|| if facts.reads_large_object_pages { pages() } else { functions(facts.large_object_page_bytes) })
+    (facts.large_objects > 0)
+        .then(|| if facts.reads_large_object_pages { pages() } else { functions(facts.large_object_page_bytes) })
 }
 
 /// For those who may read the catalog: its rows as they are.

@@ -21,6 +21,7 @@ mod roles;
 mod sequences;
 mod session;
 mod snapshot;
+mod spoken;
 
 // The restore and the export.
 pub mod check;

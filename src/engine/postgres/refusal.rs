@@ -12,12 +12,13 @@ use crate::sql;
 /// The server answered no, or went away, while `action` was tried.
 pub(super) fn refused(action: impl Into<String>, error: tokio_postgres::Error) -> Error {
     let (reason, class) = match error.as_db_error() {
-        Some(db) => (server_words(db), class_of(db.code())),
+        Some(db) => (sql::postgres::words::of(db), class_of(db.code())),
         None => (sql::postgres::reason(&error), Class::Database),
     };
     let lost = matches!(class, Class::Database | Class::Transient);
     let hint = hint(&reason).or_else(|| lost.then_some(lost::HINT)).map(str::to_owned);
-    Error::Database { action: action.into(), reason, class, hint, source: Some(Box::new(error)) }
+    // The error itself is no source of ours: it prints the detail.
+    Error::Database { action: action.into(), reason, class, hint, source: None }
 }
 
 /// A statement of ours about what stands in the way, found before or after asking the server.
@@ -69,23 +70,6 @@ pub(super) fn hint(reason: &str) -> Option<&'static str> {
         );
     }
     None
-}
-
-/// The message, the code and what the server names as the place: table, constraint, function.
-fn server_words(db: &tokio_postgres::error::DbError) -> String {
-    let mut text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    let places = [("constraint", db.constraint()), ("column", db.column()), ("hint", db.hint())];
-    for (what, place) in places {
-        if let Some(place) = place {
-            text.push_str(&format!("; {what} {place}"));
-        }
-    }
-    if let Some(place) = db.where_().and_then(|context| context.lines().next()) {
-        // `COPY t, line 7, column x: "the value"`: the place is kept, the value is not.
-        let place = if place.starts_with("COPY ") { place.split(": \"").next().unwrap_or(place) } else { place };
-        text.push_str(&format!("; at {place}"));
-    }
-    text
 }
 
 fn class_of(code: &SqlState) -> Class {

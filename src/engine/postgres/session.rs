@@ -79,7 +79,7 @@ pub(super) fn failed(action: impl Into<String>, error: tokio_postgres::Error) ->
         reason: reason(&error),
         class: class(&error),
         hint: hint(&error),
-        source: Some(Box::new(error)),
+        source: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::class::Class;
 use crate::sql::postgres::version::{OLDEST_MAJOR, Version};
+use crate::sql::postgres::words;
 
 /// Why a server cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +108,9 @@ pub fn is_transient(sqlstate: &str) -> bool {
     PASSING.contains(&sqlstate)
 }
 
-/// The server's own words, with its detail and hint, or the cause of a failure on the way.
+/// The server's own words, without values of rows, or the cause of a failure on the way.
+///
+/// The error itself must not become the source of ours: it prints the detail.
 pub fn reason(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         let mut text = error.to_string();
@@ -118,12 +121,7 @@ pub fn reason(error: &tokio_postgres::Error) -> String {
         }
         return text;
     };
-    let mut text = format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    for more in [db.detail(), db.hint()].into_iter().flatten() {
-        text.push_str("; ");
-        text.push_str(more);
-    }
-    text
+    words::of(db)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod socket;
 mod tls;
 mod version;
 mod wire;
+pub mod words;
 
 pub use error::{Error, is_transient, reason};
 pub use quote::{quote_identifier, quote_literal, quote_qualified};

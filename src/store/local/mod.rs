@@ -19,7 +19,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::store::local::explain::{Call, Trouble};
-use crate::store::{Error, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix};
+use crate::store::{Error, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix, check_size, most_bytes};
 
 /// The folder of unfinished objects, below the root. `=` is in no key, so it can never be listed or hit.
 pub const INCOMING: &str = "=incoming";
@@ -106,7 +106,9 @@ impl ObjectStore for LocalStore {
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, Error> {
         let path = self.folder.path(key);
-        self.run(Call::on("get", key), move |_| read(&path, 0, u64::MAX).map_err(Trouble::at(&path))).await
+        let enough = most_bytes(key) + 1;
+        let body = self.run(Call::on("get", key), move |_| read(&path, 0, enough).map_err(Trouble::at(&path))).await?;
+        check_size(key, body.len() as u64).map(|()| body)
     }
 
     async fn get_range(&self, key: &ObjectKey, offset: u64, length: u64) -> Result<Bytes, Error> {

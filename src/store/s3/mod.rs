@@ -32,7 +32,9 @@ use chrono::{DateTime, Utc};
 pub use self::options::{Checksums, S3Options, Timeouts};
 use crate::store::s3::exchange::{Exchange, Watcher};
 use crate::store::s3::explain::{Site, Words};
-use crate::store::{Error, MAX_KEY_BYTES, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix};
+use crate::store::{
+    Error, MAX_KEY_BYTES, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix, check_size,
+};
 
 /// The most bytes that are set aside before an object arrives; a longer one makes its buffer grow.
 const RESERVE_BYTES: u64 = 64 << 20;
@@ -134,7 +136,7 @@ impl S3Store {
                 None if self.checksums == Checksums::Required && !has_checksum(&output) => {
                     return Err(self.site.unchecked(&request));
                 }
-                None => {}
+                None => check_size(key, declared.unwrap_or(0))?,
             }
             self.read(&request, output.body, declared).await
         };
@@ -159,6 +161,7 @@ impl S3Store {
                 body.extend_from_slice(&std::mem::take(&mut first));
             }
             body.extend_from_slice(&piece);
+            request.key.map_or(Ok(()), |key| check_size(key, body.len() as u64))?;
         }
         // A small object comes in one piece, and is not copied.
         let body = if body.is_empty() { first } else { body.freeze() };

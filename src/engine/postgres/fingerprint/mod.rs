@@ -116,6 +116,6 @@ fn refused(error: tokio_postgres::Error) -> Error {
         reason: reason(&error),
         class: if error.is_closed() { Class::Transient } else { Class::Refused },
         hint: None,
-        source: Some(Box::new(error)),
+        source: None,
     }
 }
