@@ -17,8 +17,7 @@ pub(super) fn refused(action: impl Into<String>, error: tokio_postgres::Error) -
     };
     let lost = matches!(class, Class::Database | Class::Transient);
     let hint = hint(&reason).or_else(|| lost.then_some(lost::HINT)).map(str::to_owned);
-    // The error itself is no source of ours: it prints the detail.
-    Error::Database { action: action.into(), reason, class, hint, source: None }
+    Error::Database { action: action.into(), reason, class, hint, source: sql::postgres::words::source(error) }
 }
 
 /// A statement of ours about what stands in the way, found before or after asking the server.

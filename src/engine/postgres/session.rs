@@ -12,7 +12,7 @@ use crate::base::class::Class;
 use crate::engine::Error;
 use crate::engine::postgres::lost;
 use crate::sql::Server;
-use crate::sql::postgres::{Connection, connect, is_transient, quote_literal, reason};
+use crate::sql::postgres::{Connection, connect, is_transient, quote_literal, reason, words};
 
 /// What every session is set to, where the server knows the parameter.
 ///
@@ -79,7 +79,7 @@ pub(super) fn failed(action: impl Into<String>, error: tokio_postgres::Error) ->
         reason: reason(&error),
         class: class(&error),
         hint: hint(&error),
-        source: None,
+        source: words::source(error),
     }
 }
 

@@ -110,7 +110,7 @@ pub fn is_transient(sqlstate: &str) -> bool {
 
 /// The server's own words, without values of rows, or the cause of a failure on the way.
 ///
-/// The error itself must not become the source of ours: it prints the detail.
+/// The error becomes the source of ours by [`words::source`] only: it prints its detail.
 pub fn reason(error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else {
         let mut text = error.to_string();

@@ -12,8 +12,7 @@ pub const USERS_OWN: &str =
 /// The message with its code, and what the server names as the place.
 pub fn of(db: &DbError) -> String {
     let (code, context) = (db.code().code(), db.where_().and_then(|context| context.lines().next()));
-    // Code in the database may raise any code.
-    let raised = context.is_some_and(|context| context.ends_with("at RAISE"));
+    let raised = is_raised(db);
     let words = if raised { USERS_OWN.to_owned() } else { message(db.message(), code) };
     let mut text = format!("{words} (SQLSTATE {code})");
     let places = [("constraint", db.constraint()), ("column", db.column())];
@@ -32,6 +31,17 @@ pub fn of(db: &DbError) -> String {
         text.push_str(&format!("; at {}", place_of(place)));
     }
     text
+}
+
+/// The error as the source of one of ours, unless it holds values: whoever prints the chain of causes prints its detail.
+pub fn source(error: tokio_postgres::Error) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+    let tells = |db: &DbError| carries_values(db.code().code()) || is_raised(db);
+    if error.as_db_error().is_some_and(tells) { None } else { Some(Box::new(error)) }
+}
+
+/// True for what code in the database raised: that may be any code.
+fn is_raised(db: &DbError) -> bool {
+    db.where_().and_then(|context| context.lines().next()).is_some_and(|context| context.ends_with("at RAISE"))
 }
 
 /// Codes whose detail holds values: data exceptions, violated constraints, what a user's own code raised.

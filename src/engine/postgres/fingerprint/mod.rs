@@ -13,7 +13,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::base::class::Class;
 use crate::engine::Error;
-use crate::sql::postgres::reason;
+use crate::sql::postgres::{reason, words};
 
 use self::statement::Gate;
 
@@ -116,6 +116,6 @@ fn refused(error: tokio_postgres::Error) -> Error {
         reason: reason(&error),
         class: if error.is_closed() { Class::Transient } else { Class::Refused },
         hint: None,
-        source: None,
+        source: words::source(error),
     }
 }
