@@ -143,7 +143,7 @@ fn proven(last: &LastProofs) -> String {
 /// Runs `show`.
 pub(super) async fn show(arguments: &Show, context: &Context) -> Result<Exit, Failure> {
     let job = job_context(context, context.config()?);
-    let shown = context.signals.stop().run_until_cancelled(job::list::show(&job, arguments.backup)).await;
+    let shown = context.signals.stop().run_until_cancelled(Box::pin(job::list::show(&job, arguments.backup))).await;
     let shown = shown.ok_or_else(Failure::stopped)??;
     if arguments.json {
         context.output.json(&shown)?;

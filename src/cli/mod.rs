@@ -210,7 +210,7 @@ async fn run_verb(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Init(arguments) => init::run(&arguments, context).await,
         Verb::Backup(arguments) => backup::run(&arguments, context).await,
         Verb::List(arguments) => list::run(&arguments, context).await,
-        Verb::Show(arguments) => list::show(&arguments, context).await,
+        Verb::Show(arguments) => Box::pin(list::show(&arguments, context)).await,
         Verb::Restore(arguments) => restore::run(&arguments, context).await,
         Verb::Verify(arguments) => verify::run(&arguments, context).await,
         Verb::Checkpoint(arguments) => checkpoint::run(&arguments, context).await,

@@ -126,12 +126,15 @@ fn lacks_backups(vault: &VaultPlan) -> bool {
     vault.refusals.iter().any(|refusal| refusal.guard == Guard::Shrunken)
 }
 
+/// When it is, and what has expired before it is deleted.
+type Times = (DateTime<Utc>, DateTime<Utc>);
+
 async fn survey_all(
     context: &Context,
     repository: &Repository,
     targets: Vec<TargetId>,
     policy: &Policy,
-    (times, remembered): ((DateTime<Utc>, DateTime<Utc>), &BTreeMap<TargetId, Remembered>),
+    (times, remembered): (Times, &BTreeMap<TargetId, Remembered>),
 ) -> Result<Vec<VaultPlan>, Error> {
     let surveys = targets.into_iter().map(|target| async move {
         if context.stop.is_cancelled() {

@@ -5,6 +5,8 @@
 
 use serde::de::DeserializeOwned;
 
+use crate::repository::Error;
+
 /// A document has at most so many values: the manifest of 30,000 tables of 40 columns has about two million.
 pub const MAX_VALUES: usize = 8 << 20;
 
@@ -23,6 +25,20 @@ pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
 /// No fewer than the values in `text`: what begins one, or stands between two. Those within strings are counted too.
 pub fn values(text: &[u8]) -> usize {
     1 + text.iter().filter(|byte| matches!(byte, b'[' | b'{' | b',')).count()
+}
+
+/// Refuses to store what no reader would take: a backup that cannot be restored is none.
+pub(super) fn check_readable(document: &'static str, text: &[u8], limit: usize) -> Result<(), Error> {
+    let (bytes, values) = (text.len(), values(text));
+    if bytes > limit {
+        return Err(Error::DocumentTooLarge { document, size: bytes, limit, unit: "bytes" });
+    }
+    let limit = MAX_VALUES;
+    if values <= limit {
+        Ok(())
+    } else {
+        Err(Error::DocumentTooLarge { document, size: values, limit, unit: "values" })
+    }
 }
 
 #[cfg(test)]
@@ -45,7 +61,7 @@ mod tests {
             let text = format!("[{}{value}]", format!("{value},").repeat(10_000));
             let counted = values(text.as_bytes());
             let used = allocation_counter::measure(|| assert!(read::<Value>(text.as_bytes()).is_ok())).bytes_max;
-            assert!(used as usize <= counted * MAX_BYTES_PER_VALUE, "{value}: {used} bytes for {counted} values");
+            assert!(used <= (counted * MAX_BYTES_PER_VALUE) as u64, "{value}: {used} bytes for {counted} values");
         }
     }
 }

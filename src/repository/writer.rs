@@ -23,7 +23,7 @@ use crate::repository::expiry::{Life, RetentionPolicy, pack_expiry};
 use crate::repository::index::{
     self, ChunkPlace, Index, KnownPack, MAX_INDEX_BYTES, MAX_INLINE_BYTES, MAX_LOOSE_CHUNKS, Memo,
 };
-use crate::repository::json;
+use crate::repository::json::check_readable;
 use crate::repository::keys::VaultKeys;
 use crate::repository::lane::Lane;
 use crate::repository::layout::VaultObject;
@@ -249,20 +249,6 @@ impl BackupWriter {
             shared.vault.prove_size(&key, marker_bytes).await?;
         }
         Ok(Committed { marker, problems: shared.prior.into_problems() })
-    }
-}
-
-/// Refuses to store what no reader would take: a backup that cannot be restored is none.
-fn check_readable(document: &'static str, text: &[u8], limit: usize) -> Result<(), Error> {
-    let (bytes, values) = (text.len(), json::values(text));
-    if bytes > limit {
-        return Err(Error::DocumentTooLarge { document, size: bytes, limit, unit: "bytes" });
-    }
-    let limit = json::MAX_VALUES;
-    if values <= limit {
-        Ok(())
-    } else {
-        Err(Error::DocumentTooLarge { document, size: values, limit, unit: "values" })
     }
 }
 

@@ -1,7 +1,7 @@
 //! SIGTERM in the middle: a report, exit 143, no marker of what is unfinished, and nothing left running anywhere.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -126,8 +126,15 @@ impl Gate {
                 let (mut back, mut out) =
                     (upstream.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
                 let (left, closed) = (Arc::clone(&left), Arc::clone(&closed));
-                std::thread::spawn(move || std::io::copy(&mut back, &mut out));
-                std::thread::spawn(move || pass(client, upstream, &left, &closed));
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut back, &mut out);
+                    let _ = out.shutdown(Shutdown::Both);
+                });
+                std::thread::spawn(move || {
+                    pass(&client, &upstream, &left, &closed);
+                    // The other thread holds the server's end as well: it would stay open, and its session with it.
+                    let _ = upstream.shutdown(Shutdown::Both);
+                });
             }
         });
         gate
@@ -148,7 +155,7 @@ impl Gate {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, left: &AtomicUsize, closed: &AtomicBool) {
+fn pass(mut from: &TcpStream, mut to: &TcpStream, left: &AtomicUsize, closed: &AtomicBool) {
     let mut piece = vec![0; 64 << 10];
     while let Ok(length) = from.read(&mut piece)
         && length > 0

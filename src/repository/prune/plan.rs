@@ -167,13 +167,13 @@ fn shrunken(survey: &Survey, committed: &BTreeSet<BackupId>, cutoff: DateTime<Ut
     if let Some(id) = survey.held.keys().find(|id| !committed.contains(*id)) {
         return Some(format!("backup {id} is held, and its marker is not in the listing"));
     }
-    let parents = survey.known.values().filter_map(|known| match known {
+    let mut parents = survey.known.values().filter_map(|known| match known {
         Known::Whole(_, parent) | Known::Broken(_, parent, _) => *parent,
         Known::Forged(_) => None,
     });
     // Another pruner's clock may have been a little ahead of ours.
     let lost = |id: &BackupId| cutoff + MARGIN < id.expires_at() && !committed.contains(id);
-    parents.filter(lost).last().map(|id| format!("backup {id} has not expired, and it is not in the listing"))
+    parents.rfind(lost).map(|id| format!("backup {id} has not expired, and it is not in the listing"))
 }
 
 fn share(policy: &Policy, committed: usize, gone: usize) -> Option<String> {
