@@ -110,6 +110,7 @@ impl Simulation {
             level: 1,
             pack_bytes: CHUNK_BYTES * PACK_CHUNKS,
             budget: ByteBudget::new(64 << 20),
+            uploads: ByteBudget::new(64 << 20),
             run_id: RunId::new(now, [1; 4]),
         };
         let writer = BackupWriter::begin(&self.vault, options, now, &self.entropy).await?;

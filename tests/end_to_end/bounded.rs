@@ -33,6 +33,7 @@ const CHILD: &str = "DBKEEPER_TEST_CONFIG";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Full length, or what a usual run has time for.
+#[expect(clippy::disallowed_methods, reason = "how long a loop runs is the choice of whoever starts the tests")]
 fn rounds(full: usize, short: usize) -> usize {
     if std::env::var_os("DBKEEPER_FAULT_ROUNDS").is_some() { full } else { short }
 }
@@ -162,6 +163,7 @@ fn descriptors_and_sessions_return_to_their_start_over_many_runs_in_one_process(
 
 /// Does nothing unless it is the child of the test above: a process of one's own has descriptors of one's own.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the child's configuration comes from its parent, the test above")]
 fn many_runs_of_a_child_of_the_tests() {
     let Some(config) = std::env::var_os(CHILD) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");

@@ -108,6 +108,7 @@ fn look(world: &World, known: &mut Known, now: &str) {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "which round it is, is shown where the test fails")]
 fn check_backups(world: &World, gauges: &[Gauge<'_>], dice: &mut Dice) {
     let (ledger, mut known) = (world.db("ledger"), Known::new());
     let arguments = ["backup", "--all", "--json"];

@@ -35,7 +35,8 @@ async fn a_witness_tells_work_from_a_lock_and_names_who_holds_it() {
     look_until(&witness, |sight| *sight == Sight::Works).await;
     let end = "select pg_cancel_backend(pid) from pg_stat_activity where query = 'select pg_sleep(3600)'";
     cluster.psql("postgres", end);
-    work.await.expect("no panic").err().expect("it was ended");
+    let ended = work.await.expect("no panic").map(drop);
+    ended.expect_err("it was ended");
     let holder = connect(&server, &database).await.expect("a session");
     holder.batch_execute("begin; lock table t in access exclusive mode").await.expect("a lock");
     let waiter = connect(&server, &database).await.expect("a session");

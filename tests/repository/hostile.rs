@@ -77,7 +77,7 @@ async fn the_vault_of_another_tenant_is_refused_in_this_ones_place_with_and_with
     let objects: Vec<_> = world.store.list(&from).try_collect().await.expect("list");
     for object in &objects {
         let path = object.key.as_str().strip_prefix(&from).expect("listed below it");
-        let copy = ObjectKey::new(&format!("{to}{path}")).expect("a key");
+        let copy = ObjectKey::new(format!("{to}{path}")).expect("a key");
         world.store.copy(&object.key, &copy).await.expect("copy");
     }
     check_tampering(world.open(&acme, id).await, "its signature does not verify");

@@ -13,6 +13,7 @@ pub struct Dice(u64);
 impl Dice {
     /// From `DBKEEPER_FAULT_SEED`, else from a number that nobody chose; it is printed, and shown where the test fails.
     #[expect(clippy::disallowed_methods, reason = "the one home of what ./dev tells the tests of faults")]
+    #[expect(clippy::print_stdout, reason = "the seed is shown where the test fails")]
     pub fn roll(test: &str) -> Self {
         use std::hash::{BuildHasher, Hasher};
         let given = std::env::var("DBKEEPER_FAULT_SEED").ok().and_then(|text| text.parse().ok());
