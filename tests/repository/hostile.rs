@@ -14,7 +14,7 @@ use dbkeeper::repository::index::Index;
 use dbkeeper::repository::json::{MAX_BYTES_PER_VALUE, MAX_VALUES};
 use dbkeeper::repository::layout::{VaultObject, vault_prefix};
 use dbkeeper::repository::manifest::MAX_MANIFEST_BYTES;
-use dbkeeper::repository::marker::ObjectFacts;
+use dbkeeper::repository::marker::{Marker, ObjectFacts};
 use dbkeeper::repository::reader::Wanted;
 use dbkeeper::repository::vault::Vault;
 use dbkeeper::repository::{Error, Repository, signed};
@@ -200,7 +200,7 @@ async fn an_index_that_points_outside_its_vault_is_not_followed() {
     let own = world.back_up(&acme, b"S", &tables()).await.expect("back up").marker;
     let writer = Forger::writer(&acme);
     let identity = acme.keys().expect("the key").index.clone();
-    let mut index = Index::open(&writer.get(VaultObject::Index(own.id)).await, &identity, acme.target()).expect("open");
+    let mut index = Index::open(&writer.index(own.id).await, &identity, acme.target()).expect("open");
     for pack in &mut index.packs {
         pack.sha256 = victim.packs[0].sha256;
         pack.bytes = victim.packs[0].bytes;
@@ -212,7 +212,11 @@ async fn an_index_that_points_outside_its_vault_is_not_followed() {
     let sealed = Index::seal(&index.text(), identity.recipient()).expect("seal");
     let facts = ObjectFacts { sha256: sha256(&sealed), bytes: sealed.len() as u64 };
     writer.put(&VaultObject::Index(own.id).key(acme.target()), sealed).await;
-    writer.rewrite_marker(own.id, |marker| marker.index = facts).await;
+    let place = |marker: &mut Marker| {
+        marker.index = facts;
+        marker.index_inline = None;
+    };
+    writer.rewrite_marker(own.id, place).await;
     world.advance(1);
     let next = world.back_up(&acme, b"S", &tables()).await.expect("back up");
     let listing = acme.list().await.expect("list");

@@ -1,5 +1,7 @@
 //! What a thief, or a writer who turned, can put into a repository.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use dbkeeper::base::ids::BackupId;
 use dbkeeper::codec::compress::{compress_document, decompress_document};
@@ -38,6 +40,14 @@ impl Forger<'_> {
 
     pub async fn get(&self, object: VaultObject) -> Vec<u8> {
         self.vault.repository().store().get(&object.key(self.vault.target())).await.expect("get").to_vec()
+    }
+
+    /// The sealed index: a small one lies in the marker.
+    pub async fn index(&self, id: BackupId) -> Vec<u8> {
+        match self.marker(id).await.index_inline {
+            Some(text) => BASE64_STANDARD.decode(text).expect("base64"),
+            None => self.get(VaultObject::Index(id)).await,
+        }
     }
 
     pub async fn marker(&self, id: BackupId) -> Marker {

@@ -166,7 +166,7 @@ fn spawn(weed: &Path, folder: &Path, ports: [u16; 8]) -> Child {
     wrapper.args([format!("-master.port={master}"), format!("-master.port.grpc={master_grpc}")]);
     // No report leaves the machine, and nothing listens that the tests do not need.
     wrapper.args(["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false"]);
-    wrapper.args(["-s3.autoCreateBucket=false", "-volume.max=100", "-volume.minFreeSpace=1MiB"]);
+    wrapper.args(["-s3.autoCreateBucket=false", "-volume.max=2000", "-volume.minFreeSpace=1MiB"]);
     wrapper.args(["-master.volumeSizeLimitMB=512", "-master.electionTimeout=1s", "-volume.preStopSeconds=0"]);
     wrapper.current_dir(folder);
     wrapper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
