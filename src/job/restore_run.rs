@@ -13,7 +13,7 @@ use crate::engine::postgres::witness::Witness;
 use crate::job::damage::explain;
 use crate::job::restore::{Impossible, Plan, Step, description};
 use crate::job::watchdog::Watchdog;
-use crate::job::{Context, Error, chain};
+use crate::job::{Context, Error, chain, settled};
 use crate::restore::{self, Watch};
 use crate::run::fan_out::fan_out;
 use crate::run::report::{RunReport, TargetReport, TargetResult};
@@ -82,7 +82,7 @@ async fn one(context: &Context, watchdog: &Watchdog, step: Step) -> TargetReport
         }
         Err(error) => {
             let error = explain(&vault, backup_id, &identities, ("restore", error)).await;
-            let (hint, class) = (error.hint(), Some(error.class()));
+            let (hint, class) = (error.hint(), Some(settled(error.class())));
             TargetReport { hint, class, ..TargetReport::new(target.clone(), TargetResult::Failed, Some(chain(&error))) }
         }
     };

@@ -4,6 +4,7 @@
 //! and no restore of the same destination runs. Former databases are never dropped here: they are the operator's.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
@@ -18,6 +19,11 @@ use crate::sql::Server;
 
 /// How many seconds, from that of the restore on, are looked at for free names.
 const TIMES_TRIED: i64 = 600;
+
+/// How often a claim is tried that another session has.
+const CLAIM_TRIES: u32 = 50;
+/// How long is waited between two tries.
+const CLAIM_EVERY: Duration = Duration::from_millis(100);
 
 /// A database that an earlier restore began and did not finish.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,13 +89,21 @@ pub async fn remove_leftovers(server: &Server, destination: &str) -> Result<Remo
 
 /// Claims a destination for the life of this session; false if another restore has it.
 ///
+/// A restore that has just ended, or was killed, holds its claim until the server sees that: for that long it is asked again.
+///
 /// The claim is an advisory lock in the maintenance database: it ends with the session, however that ends.
 pub(super) async fn claim_destination(client: &Client, destination: &str) -> Result<bool, Error> {
     let digest = Sha256::digest(format!("dbkeeper restore {destination}").as_bytes());
     let key = i64::from_le_bytes(digest[..8].try_into().expect("eight bytes are eight bytes"));
     let failed = |error| refused(format!("claim destination {destination:?}"), error);
-    let row = client.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&key]).await.map_err(failed)?;
-    Ok(row.get(0))
+    for _ in 0..CLAIM_TRIES {
+        let row = client.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&key]).await.map_err(failed)?;
+        if row.get(0) {
+            return Ok(true);
+        }
+        tokio::time::sleep(CLAIM_EVERY).await;
+    }
+    Ok(false)
 }
 
 /// Drops the unfinished databases of a destination that this session has claimed.
