@@ -135,8 +135,8 @@ fn vault_page(vault: &VaultPlan, text: &mut String) {
     }
     for (rule, (count, bytes)) in packs {
         let why = match rule {
-            Rule::Superseded => "lie under a later expiry too",
-            _ => "expired, and no backup that stays names them",
+            Rule::Superseded => "lie under a later expiry too, by the store's own checksum",
+            _ => "expired, and no backup that stays needs them",
         };
         let _ = writeln!(text, "    {count} packs, {}: {why}", ByteSize(bytes).approximate());
     }

@@ -18,7 +18,7 @@ use crate::repository::layout::{VaultObject, vault_prefix};
 use crate::repository::marker::{FORMAT, Marker};
 use crate::repository::proof::ProofId;
 use crate::repository::{Error, Repository, seal_error, signed, store_error};
-use crate::store::{self, ObjectKey};
+use crate::store::{self, Content, ObjectKey};
 
 /// A pack as the listing shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,17 @@ pub struct Listing {
     pub strangers: Vec<ObjectKey>,
 }
 
+/// An object of the format in a vault, as it was listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Which.
+    pub object: VaultObject,
+    /// Its size.
+    pub bytes: u64,
+    /// What the store says of its bytes.
+    pub content: Option<Content>,
+}
+
 /// A sealed document of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VaultDocument {
@@ -62,16 +73,17 @@ pub enum VaultDocument {
 }
 
 impl Listing {
-    fn add(&mut self, prefix: &str, object: store::ObjectMeta) -> Option<(VaultObject, u64)> {
+    fn add(&mut self, prefix: &str, object: store::ObjectMeta) -> Option<Listed> {
+        let (bytes, content) = (object.bytes, object.content);
         let path = object.key.as_str().strip_prefix(prefix).unwrap_or_default();
-        let (found, bytes) = (VaultObject::parse(path), object.bytes);
+        let found = VaultObject::parse(path);
         match found {
             Some(VaultObject::Epoch(epoch, revision)) => {
                 let newest = self.epochs.entry(epoch).or_insert(revision);
                 *newest = revision.max(*newest);
             }
             Some(VaultObject::Pack(expires_at, hash)) => {
-                let fresh = ListedPack { expires_at, bytes: object.bytes };
+                let fresh = ListedPack { expires_at, bytes };
                 let known = self.packs.entry(hash).or_insert(fresh);
                 if known.expires_at < expires_at {
                     *known = fresh;
@@ -91,15 +103,15 @@ impl Listing {
             }
             Some(VaultObject::Manifest(id)) => {
                 self.uncommitted.insert(id);
-                self.documents.insert(VaultDocument::Manifest(id), object.bytes);
+                self.documents.insert(VaultDocument::Manifest(id), bytes);
             }
             Some(VaultObject::Index(id)) => {
                 self.uncommitted.insert(id);
-                self.documents.insert(VaultDocument::Index(id), object.bytes);
+                self.documents.insert(VaultDocument::Index(id), bytes);
             }
             None => self.strangers.push(object.key),
         }
-        found.map(|found| (found, bytes))
+        found.map(|object| Listed { object, bytes, content })
     }
 
     /// The newest committed backup.
@@ -213,14 +225,14 @@ impl Vault {
         self.list_into(|_| {}).await
     }
 
-    /// Lists everything in it, and every object of the format one by one with its size.
-    pub async fn list_objects(&self) -> Result<(Listing, Vec<(VaultObject, u64)>), Error> {
+    /// Lists everything in it, and every object of the format one by one.
+    pub async fn list_objects(&self) -> Result<(Listing, Vec<Listed>), Error> {
         let mut objects = Vec::new();
         let listing = self.list_into(|object| objects.push(object)).await?;
         Ok((listing, objects))
     }
 
-    async fn list_into(&self, mut see: impl FnMut((VaultObject, u64)) + Send) -> Result<Listing, Error> {
+    async fn list_into(&self, mut see: impl FnMut(Listed) + Send) -> Result<Listing, Error> {
         let prefix = vault_prefix(&self.target);
         let mut objects = self.repository.store.list(&prefix);
         let mut listing = Listing::default();

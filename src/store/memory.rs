@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::base::clock::Clock;
-use crate::store::{Error, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix, check_size};
+use crate::store::{Content, Error, ObjectKey, ObjectMeta, ObjectStore, Page, PageToken, check_prefix, check_size};
 
 /// The most objects on one page of a listing, as with S3.
 const PAGE_OBJECTS: usize = 1000;
@@ -29,7 +29,12 @@ struct Stored {
 
 impl Stored {
     fn meta(&self, key: &ObjectKey) -> ObjectMeta {
-        ObjectMeta { key: key.clone(), bytes: self.body.len() as u64, modified_at: self.put_at }
+        ObjectMeta {
+            key: key.clone(),
+            bytes: self.body.len() as u64,
+            modified_at: self.put_at,
+            content: Some(Content::of_memory(&self.body)),
+        }
     }
 }
 

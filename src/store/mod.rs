@@ -72,6 +72,30 @@ pub struct ObjectMeta {
     pub bytes: u64,
     /// When it was put, by the store's clock.
     pub modified_at: DateTime<Utc>,
+    /// What the store says of its bytes, if it says anything that proves them.
+    pub content: Option<Content>,
+}
+
+/// A store's own word on the bytes of an object: two objects of one store that have the same hold the same bytes.
+/// Two that differ in it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Content([u8; 16]);
+
+impl Content {
+    /// From the `ETag` of S3, where that is an MD5. Of an upload in parts, or encrypted by a key of the bucket's, it is not.
+    fn of_etag(etag: &str) -> Option<Self> {
+        hex::decode(etag.trim_matches('"')).ok()?.try_into().ok().map(Self)
+    }
+
+    /// Of a file: its device and its number there. Two links to one file have the same.
+    fn of_file(device: u64, inode: u64) -> Self {
+        Self(((u128::from(device) << 64) | u128::from(inode)).to_be_bytes())
+    }
+
+    /// Of bytes in memory: where they are. A copy inside the store shares them.
+    fn of_memory(bytes: &Bytes) -> Self {
+        Self((((bytes.as_ptr() as u128) << 64) | bytes.len() as u128).to_be_bytes())
+    }
 }
 
 /// One page of a listing.

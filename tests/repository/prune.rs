@@ -161,6 +161,33 @@ async fn the_older_key_of_a_renewed_pack_goes_at_once_unless_one_of_the_two_is_t
 }
 
 #[tokio::test]
+async fn a_planted_later_key_never_costs_the_good_one_that_a_backup_needs() {
+    let world = World::new().await;
+    let vault = world.acme();
+    let id = world.back_up_for(&vault, 100, &table(0)).await.expect("back up").marker.id;
+    // By somebody who can put objects and not delete them: other bytes of the same size.
+    let mut planted = Vec::new();
+    for (hash, pack) in vault.list().await.expect("list").packs {
+        let to = VaultObject::Pack(pack.expires_at + chrono::TimeDelta::days(900), hash).key(vault.target());
+        let size = usize::try_from(pack.bytes).expect("small");
+        world.store.put(&to, Bytes::from(vec![7; size])).await.expect("put");
+        planted.push(to);
+    }
+    for hours in [0, 2400] {
+        world.advance(hours);
+        let (plan, _) = prune(&world, &vault, &policy(1)).await.expect("prune");
+        assert_eq!(plan.removals, [], "after {hours} hours");
+    }
+    // Another backup takes its place as the newest: then the good ones go, by their own time.
+    world.back_up_for(&vault, 100, &[("table:1", rows(2000, 77))]).await.expect("back up");
+    let plan = planned(&world, &vault, &policy(1)).await.expect("plan");
+    let packs = plan.removals.iter().filter(|removal| matches!(removal.object, VaultObject::Pack(..)));
+    assert_eq!(packs.map(|removal| removal.rule).collect::<Vec<_>>(), vec![Rule::Expired; planted.len()]);
+    world.store.delete(&planted).await.expect("delete");
+    assert_eq!(world.restore(&vault, id).await.expect("restore"), expected(b"S", &table(0)));
+}
+
+#[tokio::test]
 async fn a_hold_keeps_a_backup_and_all_that_it_names_until_its_date_or_its_release() {
     let world = World::new().await;
     let vault = world.acme();
@@ -247,7 +274,7 @@ async fn a_listing_that_lost_backups_is_told_from_one_that_was_pruned() {
     assert_eq!(plan.refusals, []);
     // An empty listing is the extreme of it.
     let all: Vec<_> = vault.list_objects().await.expect("list").1;
-    let all: Vec<_> = all.into_iter().map(|(object, _)| object.key(vault.target())).collect();
+    let all: Vec<_> = all.into_iter().map(|listed| listed.object.key(vault.target())).collect();
     world.store.delete(&all).await.expect("delete");
     assert_eq!(guards(&planned(&world, &vault, &policy(2)).await.expect("plan")), [Guard::Shrunken]);
 }

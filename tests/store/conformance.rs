@@ -243,7 +243,21 @@ async fn check_copy(store: &Store) {
     store.put(&from, bytes(5000)).await.unwrap();
     store.copy(&from, &to).await.unwrap();
     store.copy(&from, &to).await.expect("the same copy again");
-    store.delete(std::slice::from_ref(&from)).await.unwrap();
+    // The store vouches for a copy, and for no other bytes of its size; also of what it keeps in several pieces.
+    let (large, renewed, planted) = (key("packs/1.def"), key("renewed/2.def"), key("planted/3.def"));
+    store.put(&large, bytes(20 << 20)).await.unwrap();
+    store.copy(&large, &renewed).await.unwrap();
+    store.put(&planted, Bytes::from(vec![7; 20 << 20])).await.unwrap();
+    let metas: Vec<_> = store.list("").try_collect().await.expect("list");
+    let content = |key| metas.iter().find(|meta| meta.key == key).expect("listed").content;
+    assert_eq!(content(from.clone()), content(to.clone()));
+    assert_eq!(content(large.clone()), content(renewed.clone()));
+    for key in [&to, &renewed, &planted] {
+        assert_eq!(store.head(key).await.unwrap().content, content(key.clone()));
+        assert!(content(key.clone()).is_some());
+    }
+    assert!(content(planted.clone()) != content(renewed.clone()) && content(to.clone()) != content(renewed));
+    store.delete(&[from.clone(), large]).await.unwrap();
     assert_eq!(store.get(&to).await.unwrap(), bytes(5000));
     assert!(store.get(&from).await.unwrap_err().is_not_found());
 }

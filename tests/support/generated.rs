@@ -176,7 +176,7 @@ impl ObjectStore for Generated {
         let Some(target) = target else { return Ok(Page::default()) };
         let found: BTreeMap<ObjectKey, u64> =
             self.objects(&target).into_iter().map(|(object, bytes)| (object.key(&target), bytes)).collect();
-        let meta = |(key, bytes)| ObjectMeta { key, bytes, modified_at: self.now };
+        let meta = |(key, bytes)| ObjectMeta { key, bytes, modified_at: self.now, content: None };
         Ok(Page { objects: found.into_iter().map(meta).collect(), next: None })
     }
 

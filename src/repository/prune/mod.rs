@@ -42,7 +42,7 @@ pub enum Rule {
     Expired,
     /// It belongs to a backup that was never finished and would have expired.
     Unfinished,
-    /// The same pack lies under a later expiry too.
+    /// The same pack lies under a later expiry too: by the store's own word ([`crate::store::Content`]), not by the name alone.
     Superseded,
     /// A run report that is older than reports are kept.
     OldReport,

@@ -8,12 +8,16 @@ use crate::base::ids::{BackupId, Hash32};
 use crate::repository::layout::VaultObject;
 use crate::repository::prune::survey::{Known, Survey};
 use crate::repository::prune::{Guard, Kept, MARGIN, Policy, Refusal, Removal, Rule, VaultPlan};
+use crate::repository::vault::Listed;
+use crate::store::Content;
 
 /// Backups that must stay although they have expired, and what they name.
 #[derive(Default)]
 struct Survivors {
     why: BTreeMap<BackupId, String>,
     needed: HashSet<Hash32>,
+    /// What those of them need that have themselves expired: they may have known it under any key.
+    outlived: HashSet<Hash32>,
 }
 
 /// Decides about one vault. What expired at `cutoff` or before goes, unless a survivor needs it.
@@ -22,7 +26,7 @@ pub fn plan(survey: &Survey, policy: &Policy, cutoff: DateTime<Utc>) -> VaultPla
     let survivors = survivors(survey, policy, &committed, cutoff);
     let goes = |id: &BackupId| id.expires_at() <= cutoff && !survivors.why.contains_key(id);
     let mut removals = documents(survey, &committed, goes, cutoff);
-    removals.extend(packs(survey, &survivors.needed, cutoff, policy.locks));
+    removals.extend(packs(survey, &survivors, cutoff, policy.locks));
     removals.sort_by_key(|removal| stage(&removal.object));
     let gone = committed.iter().filter(|id| goes(id)).count();
     let forced = |guard| policy.forced.contains(&guard);
@@ -91,6 +95,9 @@ impl Survivors {
     fn keep(&mut self, id: BackupId, known: &Known, cutoff: DateTime<Utc>, why: impl FnOnce() -> String) {
         if let Known::Whole(names, _) | Known::Broken(names, ..) = known {
             self.needed.extend(names);
+            if id.expires_at() <= cutoff {
+                self.outlived.extend(names);
+            }
         }
         if id.expires_at() <= cutoff {
             self.why.entry(id).or_insert_with(why);
@@ -110,46 +117,49 @@ fn documents(
         VaultObject::Hold(id, _) | VaultObject::Release(id, _) => Some(*id),
         VaultObject::Pack(..) | VaultObject::Epoch(..) | VaultObject::Proof(_) => None,
     };
-    let removal = |(object, bytes): &(VaultObject, u64)| {
+    let removal = |&Listed { object, bytes, .. }: &Listed| {
         if let VaultObject::Proof(proof) = object {
             let expired = proof.expires_at() <= cutoff;
-            return expired.then_some(Removal { object: *object, bytes: *bytes, rule: Rule::Expired });
+            return expired.then_some(Removal { object, bytes, rule: Rule::Expired });
         }
-        let id = of(object)?;
+        let id = of(&object)?;
         let rule = match committed.contains(&id) {
             true if goes(&id) => Rule::Expired,
             false if id.expires_at() <= cutoff && !survey.held.contains_key(&id) => Rule::Unfinished,
             _ => return None,
         };
-        Some(Removal { object: *object, bytes: *bytes, rule })
+        Some(Removal { object, bytes, rule })
     };
     survey.objects.iter().filter_map(removal).collect()
 }
 
-/// Packs that have expired and that no survivor names, and the older of two keys of one pack.
-fn packs(survey: &Survey, needed: &HashSet<Hash32>, cutoff: DateTime<Utc>, locks: bool) -> Vec<Removal> {
-    let mut keys: BTreeMap<Hash32, Vec<(DateTime<Utc>, u64)>> = BTreeMap::new();
-    for (object, bytes) in &survey.objects {
-        if let VaultObject::Pack(expiry, hash) = object {
-            keys.entry(*hash).or_default().push((*expiry, *bytes));
+/// Packs that have expired and that no survivor needs, and the older of two keys of one pack.
+///
+/// A key that has not expired goes only where the store itself says that the same bytes lie under the later one: whoever can
+/// put objects and not delete them must not make us delete the good one of the two.
+fn packs(survey: &Survey, survivors: &Survivors, cutoff: DateTime<Utc>, locks: bool) -> Vec<Removal> {
+    let mut keys: BTreeMap<Hash32, Vec<(DateTime<Utc>, u64, Option<Content>)>> = BTreeMap::new();
+    for listed in &survey.objects {
+        if let VaultObject::Pack(expiry, hash) = listed.object {
+            keys.entry(hash).or_default().push((expiry, listed.bytes, listed.content));
         }
     }
     let mut removals = Vec::new();
     for (hash, mut keys) in keys {
-        keys.sort_unstable();
-        let Some((latest, whole)) = keys.pop() else { continue };
-        let removal = |expiry, bytes, rule| Removal { object: VaultObject::Pack(expiry, hash), bytes, rule };
-        let is_needed = needed.contains(&hash);
-        for (expiry, bytes) in keys {
-            // Of another size one of them is torn: then both stay as long as they may.
-            if bytes == whole && (!locks || expiry <= cutoff) {
-                removals.push(removal(expiry, bytes, Rule::Superseded));
-            } else if expiry <= cutoff && !is_needed {
-                removals.push(removal(expiry, bytes, Rule::Expired));
+        keys.sort_unstable_by_key(|key| key.0);
+        let Some((latest, whole, content)) = keys.pop() else { continue };
+        let mut remove = |expiry, bytes, rule| {
+            removals.push(Removal { object: VaultObject::Pack(expiry, hash), bytes, rule });
+        };
+        for (expiry, bytes, older) in keys {
+            if older.is_some() && older == content && (!locks || expiry <= cutoff) {
+                remove(expiry, bytes, Rule::Superseded);
+            } else if expiry <= cutoff && !survivors.outlived.contains(&hash) {
+                remove(expiry, bytes, Rule::Expired);
             }
         }
-        if latest <= cutoff && !is_needed {
-            removals.push(removal(latest, whole, Rule::Expired));
+        if latest <= cutoff && !survivors.needed.contains(&hash) {
+            remove(latest, whole, Rule::Expired);
         }
     }
     removals

@@ -13,7 +13,7 @@ use crate::repository::hold::{Held, in_force};
 use crate::repository::layout::VaultObject;
 use crate::repository::presence::lacks;
 use crate::repository::prune::record::Remembered;
-use crate::repository::vault::{Listing, Vault};
+use crate::repository::vault::{Listed, Listing, Vault};
 
 /// A backup whose marker was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub enum Known {
 pub struct Survey {
     /// Whose vault.
     pub target: TargetId,
-    /// Every object of the format, with its size.
-    pub objects: Vec<(VaultObject, u64)>,
+    /// Every object of the format.
+    pub objects: Vec<Listed>,
     /// Markers that were read.
     pub known: BTreeMap<BackupId, Known>,
     /// Holds in force.
@@ -46,8 +46,8 @@ pub struct Survey {
 impl Survey {
     /// The committed backups.
     pub fn committed(&self) -> BTreeSet<BackupId> {
-        let marker = |(object, _): &(VaultObject, u64)| match object {
-            VaultObject::Marker(id) => Some(*id),
+        let marker = |listed: &Listed| match listed.object {
+            VaultObject::Marker(id) => Some(id),
             _ => None,
         };
         self.objects.iter().filter_map(marker).collect()

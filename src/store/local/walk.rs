@@ -5,11 +5,12 @@
 
 use std::fs::{self, DirEntry};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::store::local::explain::Trouble;
 use crate::store::local::is_absent;
-use crate::store::{MAX_KEY_BYTES, ObjectKey, ObjectMeta, Page, PageToken};
+use crate::store::{Content, MAX_KEY_BYTES, ObjectKey, ObjectMeta, Page, PageToken};
 
 /// The most objects on one page. Larger than a page of S3, because each page reads the folders on its path again.
 const PAGE_OBJECTS: usize = 10_000;
@@ -48,7 +49,8 @@ pub(super) fn meta(path: &Path, key: ObjectKey) -> io::Result<ObjectMeta> {
     if !metadata.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    Ok(ObjectMeta { key, bytes: metadata.len(), modified_at: metadata.modified()?.into() })
+    let content = Some(Content::of_file(metadata.dev(), metadata.ino()));
+    Ok(ObjectMeta { key, bytes: metadata.len(), modified_at: metadata.modified()?.into(), content })
 }
 
 /// Tells an empty repository from one that is not there.

@@ -8,7 +8,7 @@ use chrono::DateTime;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::store::s3::{S3Store, explain};
-use crate::store::{Error, ObjectKey, ObjectMeta, Page, PageToken};
+use crate::store::{Content, Error, ObjectKey, ObjectMeta, Page, PageToken};
 
 /// The most keys in one deletion (S3's own limit).
 pub(super) const DELETE_BATCH: usize = 1000;
@@ -35,7 +35,8 @@ impl S3Store {
     /// What is ours of an object in the bucket.
     fn object(&self, object: &Object) -> Option<ObjectMeta> {
         let key = object.key()?.strip_prefix(self.site.prefix.as_str())?;
-        meta(ObjectKey::new(key).ok()?, object.size(), object.last_modified())
+        let facts = (object.size(), object.e_tag(), object.last_modified());
+        meta(ObjectKey::new(key).ok()?, facts)
     }
 
     /// The folders directly below a prefix.
@@ -94,13 +95,12 @@ impl S3Store {
     }
 }
 
-/// Size and time as the S3 client gives them.
+/// Size, `ETag` and time as the S3 client gives them.
 pub(super) fn meta(
     key: ObjectKey,
-    size: Option<i64>,
-    modified: Option<&aws_smithy_types::DateTime>,
+    (size, etag, modified): (Option<i64>, Option<&str>, Option<&aws_smithy_types::DateTime>),
 ) -> Option<ObjectMeta> {
     let modified = modified?;
     let modified_at = DateTime::from_timestamp(modified.secs(), modified.subsec_nanos())?;
-    Some(ObjectMeta { key, bytes: u64::try_from(size?).ok()?, modified_at })
+    Some(ObjectMeta { key, bytes: u64::try_from(size?).ok()?, modified_at, content: etag.and_then(Content::of_etag) })
 }

@@ -252,7 +252,8 @@ impl ObjectStore for S3Store {
         let request = self.request("head", Some(key));
         let call = self.client.head_object().bucket(&self.site.bucket).key(self.full_key(key)?);
         let output = self.send(&request, call.customize().interceptor(request.watcher()).send()).await?;
-        let meta = listing::meta(key.clone(), output.content_length, output.last_modified.as_ref());
+        let facts = (output.content_length, output.e_tag.as_deref(), output.last_modified.as_ref());
+        let meta = listing::meta(key.clone(), facts);
         meta.ok_or_else(|| self.site.broken(&request, "no size or time came".to_owned()))
     }
 
