@@ -9,7 +9,6 @@ use crate::repository::layout::VaultObject;
 use crate::repository::prune::survey::{Known, Survey};
 use crate::repository::prune::{Guard, Kept, MARGIN, Policy, Refusal, Removal, Rule, VaultPlan};
 use crate::repository::vault::Listed;
-use crate::store::Content;
 
 /// Backups that must stay although they have expired, and what they name.
 #[derive(Default)]
@@ -138,28 +137,28 @@ fn documents(
 /// A key that has not expired goes only where the store itself says that the same bytes lie under the later one: whoever can
 /// put objects and not delete them must not make us delete the good one of the two.
 fn packs(survey: &Survey, survivors: &Survivors, cutoff: DateTime<Utc>, locks: bool) -> Vec<Removal> {
-    let mut keys: BTreeMap<Hash32, Vec<(DateTime<Utc>, u64, Option<Content>)>> = BTreeMap::new();
+    let mut keys: BTreeMap<Hash32, Vec<(DateTime<Utc>, &Listed)>> = BTreeMap::new();
     for listed in &survey.objects {
         if let VaultObject::Pack(expiry, hash) = listed.object {
-            keys.entry(hash).or_default().push((expiry, listed.bytes, listed.content));
+            keys.entry(hash).or_default().push((expiry, listed));
         }
     }
     let mut removals = Vec::new();
     for (hash, mut keys) in keys {
         keys.sort_unstable_by_key(|key| key.0);
-        let Some((latest, whole, content)) = keys.pop() else { continue };
-        let mut remove = |expiry, bytes, rule| {
-            removals.push(Removal { object: VaultObject::Pack(expiry, hash), bytes, rule });
+        let Some((latest, whole)) = keys.pop() else { continue };
+        let mut remove = |Listed { object, bytes, .. }: &Listed, rule| {
+            removals.push(Removal { object: *object, bytes: *bytes, rule });
         };
-        for (expiry, bytes, older) in keys {
-            if older.is_some() && older == content && (!locks || expiry <= cutoff) {
-                remove(expiry, bytes, Rule::Superseded);
+        for (expiry, older) in keys {
+            if older.content.is_some() && older.content == whole.content && (!locks || expiry <= cutoff) {
+                remove(older, Rule::Superseded);
             } else if expiry <= cutoff && !survivors.outlived.contains(&hash) {
-                remove(expiry, bytes, Rule::Expired);
+                remove(older, Rule::Expired);
             }
         }
         if latest <= cutoff && !survivors.needed.contains(&hash) {
-            remove(latest, whole, Rule::Expired);
+            remove(whole, Rule::Expired);
         }
     }
     removals
