@@ -1,8 +1,9 @@
 //! A lane: one stream of chunks on its way into packs.
 //!
 //! Cut chunks are digested, compressed and proven on the processor pool, a few at a time and in order; what is not known yet
-//! is appended to the lane's own pack, so that the parts of one lane stay together and their runs stay long. A full pack is
-//! sealed and put while the next ones fill. How many are on their way is decided by the room that they share with those
+//! is appended to one of the lane's own packs, so that the parts of one lane stay together and their runs stay long. What is new
+//! and what is only stored again go into separate packs: what has lasted is likely to last, and a pack that stays in use is
+//! renewed instead of stored again. A full pack is sealed and put while the next ones fill. How many are on their way is decided by the room that they share with those
 //! of all other lanes: a fast store never has many, a distant one as many as fill the line.
 
 use std::collections::VecDeque;
@@ -53,6 +54,14 @@ enum Digested {
     Fresh { id: Hash32, frame: Vec<u8> },
 }
 
+/// A pack that is being filled.
+#[derive(Default)]
+struct OpenPack {
+    builder: PackBuilder,
+    /// Its slot, once it holds something.
+    number: Option<u32>,
+}
+
 /// Chunks that are on the processor pool, in order.
 type InFlight = Started<Result<Vec<(usize, Digested)>, compress::Error>>;
 
@@ -65,14 +74,13 @@ pub struct Lane {
     batch: Vec<Vec<u8>>,
     batch_bytes: usize,
     in_flight: VecDeque<InFlight>,
-    builder: PackBuilder,
-    pack: Option<u32>,
+    /// Of new chunks, and of those that are stored again; together no larger than one pack.
+    open: [OpenPack; 2],
     uploads: JoinSet<Result<(), Error>>,
 }
 
 impl Lane {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let builder = PackBuilder::default();
         Self {
             shared,
             part: None,
@@ -80,8 +88,7 @@ impl Lane {
             batch: Vec::new(),
             batch_bytes: 0,
             in_flight: VecDeque::new(),
-            builder,
-            pack: None,
+            open: <[OpenPack; 2]>::default(),
             uploads: JoinSet::new(),
         }
     }
@@ -191,11 +198,22 @@ impl Lane {
         if let Some(place) = self.shared.place(&id) {
             return Ok(place);
         }
-        if self.builder.bytes() + frame.len() > self.shared.pack_bytes() || !self.builder.has_room(length) {
-            self.close_pack().await?;
+        let kind = usize::from(self.shared.is_stored_again(&id));
+        if !self.open[kind].builder.has_room(length) {
+            self.close_pack(kind).await?;
         }
-        let pack = *self.pack.get_or_insert_with(|| self.shared.begin_pack());
-        let offset = self.builder.push(id, length, frame);
+        while self.open.iter().map(|open| open.builder.bytes()).sum::<usize>() + frame.len() > self.shared.pack_bytes()
+        {
+            let [fresh, again] = &self.open;
+            let larger = usize::from(fresh.builder.bytes() < again.builder.bytes());
+            if self.open[larger].number.is_none() {
+                break;
+            }
+            self.close_pack(larger).await?;
+        }
+        let open = &mut self.open[kind];
+        let pack = *open.number.get_or_insert_with(|| self.shared.begin_pack());
+        let offset = open.builder.push(id, length, frame);
         let length = u32::try_from(length).expect("checked when it was sent");
         let place = ChunkPlace { pack, offset, length };
         self.shared.learn(id, place);
@@ -225,20 +243,22 @@ impl Lane {
     /// Closes and uploads what is left. After it, every pack of this lane is stored.
     pub async fn finish(mut self) -> Result<(), Error> {
         assert!(self.part.is_none(), "a lane finishes between parts");
-        self.close_pack().await?;
+        for kind in 0..self.open.len() {
+            self.close_pack(kind).await?;
+        }
         while let Some(upload) = self.uploads.join_next().await {
             upload.expect("the task neither panics nor is cancelled")?;
         }
         Ok(())
     }
 
-    async fn close_pack(&mut self) -> Result<(), Error> {
-        let Some(number) = self.pack.take() else { return Ok(()) };
+    async fn close_pack(&mut self, kind: usize) -> Result<(), Error> {
+        let Some(number) = self.open[kind].number.take() else { return Ok(()) };
         // What failed meanwhile ends the lane now, not after all else was read.
         while let Some(upload) = self.uploads.try_join_next() {
             upload.expect("the task neither panics nor is cancelled")?;
         }
-        let builder = std::mem::take(&mut self.builder);
+        let builder = std::mem::take(&mut self.open[kind].builder);
         let shared = Arc::clone(&self.shared);
         // The content and, once it is sealed, its ciphertext.
         let mut room = shared.uploads().reserve(builder.bytes().saturating_mul(2)).await;

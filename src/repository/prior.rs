@@ -54,6 +54,8 @@ pub struct Prior {
     packs: Vec<KnownPack>,
     lasting: HashSet<u32>,
     chunks: HashMap<Hash32, OldChunk>,
+    /// Chunks of the newest backup whose packs do not last: they are stored again.
+    outlived: HashSet<Hash32>,
     segments: Vec<OldSegment>,
     memos: HashMap<Hash32, Memo>,
     problems: Vec<String>,
@@ -100,6 +102,8 @@ impl Prior {
         let numbered = numbered.filter(|(_, pack)| opens(pack) && lasts(&pack.sha256, listing));
         prior.lasting = numbered.map(|(number, _)| u32::try_from(number).expect("numbered by u32")).collect();
         let lasting = &prior.lasting;
+        let fading = prior.chunks.iter().filter(|(_, chunk)| !lasting.contains(&chunk.place.pack));
+        prior.outlived = fading.map(|(id, _)| *id).collect();
         prior.chunks.retain(|_, chunk| lasting.contains(&chunk.place.pack));
         prior.memos = index.memos.into_iter().map(|memo| (memo.part, memo)).collect();
         Ok(prior)
@@ -161,6 +165,11 @@ impl Prior {
     /// A chunk that need not be stored again.
     pub(crate) fn chunk(&self, id: &Hash32) -> Option<OldChunk> {
         self.chunks.get(id).copied()
+    }
+
+    /// True for a chunk that is not new, and must be stored again all the same.
+    pub(crate) fn has_outlived(&self, id: &Hash32) -> bool {
+        self.outlived.contains(id)
     }
 
     pub(crate) fn segments(&self) -> &[OldSegment] {

@@ -330,6 +330,11 @@ impl Shared {
         if known { Known::Yes } else { Known::No }
     }
 
+    /// True for a chunk that the newest backup has too, in a pack that does not last.
+    pub(crate) fn is_stored_again(&self, id: &Hash32) -> bool {
+        self.prior.has_outlived(id)
+    }
+
     /// Where a known chunk is, in this backup's numbers; its pack is referenced from now on.
     pub(crate) fn place(&self, id: &Hash32) -> Option<ChunkPlace> {
         let mut state = self.state();

@@ -76,3 +76,26 @@ async fn a_store_that_cannot_copy_takes_the_chunks_once_more() {
         assert_eq!(world.restore(&world.acme(), marker.id).await.expect("restore"), expected(b"S", &tables));
     }
 }
+
+#[tokio::test]
+async fn what_is_stored_again_is_kept_apart_from_what_is_new_and_renewed_from_then_on() {
+    let store = Faulty::new(Arc::new(MemoryStore::new(Arc::new(SystemClock))));
+    let world = World::over(Arc::<Faulty>::clone(&store), Arc::new(HeldClock::new(SystemClock.now()))).await;
+    let vault = world.acme();
+    let tables = |round: u32| -> [Table; 2] { [("table:1", rows(3_000, 1)), ("table:2", rows(2_000, 50 + round))] };
+    let mut markers = Vec::new();
+    for round in 0..3 {
+        // What changes every time makes the first pack not worth a renewal.
+        markers.push(world.back_up_for(&vault, 48, &tables(round)).await.expect("back up").marker);
+        world.advance(40);
+    }
+    let copies =
+        |calls: Vec<crate::support::faults::Call>| calls.iter().filter(|call| call.operation == "copy").count();
+    assert_eq!(copies(store.calls()), 1, "the pack of what stays, by the third backup");
+    assert!(markers[1].packs.iter().all(|pack| !markers[0].packs.contains(pack)), "all is stored again");
+    assert_eq!(markers[1].packs.iter().filter(|pack| markers[2].packs.contains(pack)).count(), 1);
+    assert!(markers[2].stored_bytes * 10 < markers[1].stored_bytes * 6, "{markers:?}");
+    for (round, marker) in (0..).zip(&markers) {
+        assert_eq!(world.restore(&vault, marker.id).await.expect("restore"), expected(b"S", &tables(round)));
+    }
+}
