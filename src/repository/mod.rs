@@ -40,6 +40,7 @@ pub mod reseal;
 pub mod verify;
 
 pub mod signed;
+mod slots;
 pub mod vault;
 
 pub mod writer;

@@ -167,6 +167,11 @@ impl Prior {
         self.chunks.get(id).copied()
     }
 
+    /// All of them.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = (&Hash32, ChunkPlace)> {
+        self.chunks.iter().map(|(id, chunk)| (id, chunk.place))
+    }
+
     /// True for a chunk that is not new, and must be stored again all the same.
     pub(crate) fn has_outlived(&self, id: &Hash32) -> bool {
         self.outlived.contains(id)

@@ -27,9 +27,10 @@ use crate::repository::json::check_readable;
 use crate::repository::keys::VaultKeys;
 use crate::repository::lane::Lane;
 use crate::repository::layout::VaultObject;
-use crate::repository::manifest::{MAX_MANIFEST_BYTES, Manifest, PackReference, Part, Run};
+use crate::repository::manifest::{MAX_MANIFEST_BYTES, Manifest, PackReference, Part};
 use crate::repository::marker::{FORMAT, Marker, ObjectFacts};
 use crate::repository::prior::Prior;
+use crate::repository::slots::State;
 use crate::repository::vault::{Epoch, Vault};
 use crate::repository::{Error, signed};
 
@@ -67,26 +68,6 @@ pub enum Known {
     Yes,
     /// It is not.
     No,
-}
-
-/// A pack that this backup references.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    /// `None` until it is stored.
-    pack: Option<KnownPack>,
-    used_bytes: u64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    slots: Vec<Slot>,
-    /// Slots of packs of earlier backups, by their number in [`Prior`].
-    adopted: HashMap<u32, u32>,
-    /// Chunks of earlier backups that this one uses.
-    touched: HashMap<Hash32, ChunkPlace>,
-    /// Chunks that this backup stores.
-    fresh: HashMap<Hash32, ChunkPlace>,
-    stored_bytes: u64,
 }
 
 /// What the lanes of one backup share.
@@ -188,12 +169,7 @@ impl BackupWriter {
             return None;
         }
         let mut state = shared.state();
-        let runs = content.runs.iter().map(|run| {
-            let slot = state.adopt(&shared.prior, run.0);
-            state.slots[slot as usize].used_bytes += run.2;
-            Run(slot, run.1, run.2)
-        });
-        let runs = runs.collect();
+        let runs = content.runs.iter().map(|run| state.reuse(&shared.prior, run)).collect();
         Some(Part { name: name.to_owned(), runs, ..content.clone() })
     }
 
@@ -203,8 +179,9 @@ impl BackupWriter {
     /// not possible, since the writer is consumed.
     pub async fn commit(self, content: Content) -> Result<Committed, Error> {
         let shared = Arc::try_unwrap(self.shared).expect("every lane is finished before the commit");
-        let state = std::mem::take(&mut *shared.state());
-        let packs = state.finished_packs(&shared);
+        let mut state = std::mem::take(&mut *shared.state());
+        state.touch_reused(&shared.prior);
+        let packs = state.finished_packs(&shared.prior);
         let target = shared.vault.target();
         let mut stored_bytes = state.stored_bytes;
         let mut index = shared.index(&state, &packs, &content.parts);
@@ -254,34 +231,6 @@ impl BackupWriter {
 
 fn facts(bytes: &[u8]) -> ObjectFacts {
     ObjectFacts { sha256: sha256(bytes), bytes: bytes.len() as u64 }
-}
-
-impl State {
-    /// The slot of a pack of an earlier backup.
-    fn adopt(&mut self, prior: &Prior, number: u32) -> u32 {
-        if let Some(slot) = self.adopted.get(&number) {
-            return *slot;
-        }
-        let slot = self.new_slot(Some(prior.pack(number)));
-        self.adopted.insert(number, slot);
-        slot
-    }
-
-    fn new_slot(&mut self, pack: Option<KnownPack>) -> u32 {
-        let slot = u32::try_from(self.slots.len()).expect("fewer than 2^32 packs");
-        self.slots.push(Slot { pack, used_bytes: 0 });
-        slot
-    }
-
-    /// All packs, with how much of them is in use. Every one is stored, and lasts (invariant 3).
-    fn finished_packs(&self, shared: &Shared) -> Vec<KnownPack> {
-        assert!(self.adopted.keys().all(|number| shared.prior.lasts(*number)), "only lasting packs are adopted");
-        let finished = self.slots.iter().map(|slot| {
-            let pack = slot.pack.expect("every lane has finished, so every pack is stored");
-            KnownPack { used_bytes: slot.used_bytes.min(pack.plain_bytes), ..pack }
-        });
-        finished.collect()
-    }
 }
 
 impl Shared {
