@@ -3,8 +3,6 @@
 //! The server waits for us at no point between two tables: statements are prepared ahead, and the next COPY is on its way
 //! while the rows of the one before are still coming. Back-pressure is TCP's: while the sink has no room nothing is read.
 
-use std::time::Duration;
-
 use futures::StreamExt;
 use tokio_postgres::{Client, CopyOutStream, Statement};
 
@@ -14,12 +12,6 @@ use crate::sql::postgres::{Connection, Copied};
 
 /// Statements that are prepared ahead of their turn.
 const PREPARED_AHEAD: usize = 64;
-
-/// After this much of one table, a read that gives less than [`SHORT_READ_BYTES`] is followed by [`GATHER`]: the server
-/// sends 8 KiB at a time, and to be woken for each costs it and us more than the rows. The sockets hold what comes meanwhile.
-const LONG_BYTES: usize = 1 << 20;
-const SHORT_READ_BYTES: usize = 64 << 10;
-const GATHER: Duration = Duration::from_millis(1);
 
 /// One part to read on a session.
 #[derive(Clone, Debug)]
@@ -85,16 +77,11 @@ async fn drain(
     sink: &mut dyn PartSink,
 ) -> Result<(), Error> {
     sink.begin(copy.part).await?;
-    let mut read_bytes = 0;
     loop {
         match connection.copied().await {
             Copied::Rows(rows) => {
                 for row in rows.iter() {
                     push(copy, row, sink).await?;
-                }
-                read_bytes += rows.bytes();
-                if LONG_BYTES < read_bytes && rows.bytes() < SHORT_READ_BYTES {
-                    tokio::time::sleep(GATHER).await;
                 }
             }
             Copied::End(counted) => return Ok(sink.end(Some(counted)).await?),

@@ -20,6 +20,7 @@ use crate::sql::{Server, SslMode};
 
 mod certificate;
 mod error;
+mod gathering;
 mod password_file;
 mod pooler;
 mod quote;

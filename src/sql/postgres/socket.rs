@@ -8,6 +8,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
 use crate::sql::Server;
+use crate::sql::postgres::gathering::Gathering;
 
 /// How long one address of a server may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -23,7 +24,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_RETRIES: u32 = 4;
 
 /// A connection to a server, by TCP or in its folder.
-pub(super) type Socket = Either<TcpStream, UnixStream>;
+pub(super) type Socket = Either<Gathering, UnixStream>;
 
 /// Connects to the first address of `server` that answers. A host that begins with a slash is the folder of a Unix socket.
 pub(super) async fn connect(server: &Server) -> io::Result<Socket> {
@@ -39,7 +40,7 @@ pub(super) async fn connect(server: &Server) -> io::Result<Socket> {
                 let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE);
                 let keepalive = keepalive.with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-                return Ok(Either::Left(stream));
+                return Ok(Either::Left(Gathering::new(stream)));
             }
             Err(error) => last = Some(error),
         }
