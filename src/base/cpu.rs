@@ -1,9 +1,16 @@
 //! The one bridge between the asynchronous world and the processor pool, with the byte budget that bounds memory.
 //!
-//! A piece of work reserves room for its bytes first, runs on rayon, and keeps its room until its result has left the
+//! A piece of work reserves room for its bytes first, runs on the pool, and keeps its room until its result has left the
 //! process. So a slow bucket stalls the reader of the database, and no queue grows (invariant 6).
+//!
+//! The pool is one thread for each processor and one queue. Its threads sleep while there is nothing to do: a pool that first
+//! looks around for more, as rayon's does, takes time slices from the database server on the same machine, some ten thousand
+//! a second.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
+use std::thread;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -67,19 +74,87 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     start(work).finish().await
 }
 
-/// Work that is on the processor pool.
+/// Where a piece of work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On the processor pool, beside the caller.
+    Pool,
+    /// By the caller: where every processor has such a caller, to wake another thread costs and wins nothing.
+    Here,
+}
+
+/// Work that was started.
 #[derive(Debug)]
-pub struct Started<T>(oneshot::Receiver<std::thread::Result<T>>);
+pub struct Started<T>(oneshot::Receiver<thread::Result<T>>);
 
 /// Puts `work` on the processor pool; it runs whether or not somebody waits for it.
 pub fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Started<T> {
+    start_at(Place::Pool, work)
+}
+
+/// Starts `work` at this place; what is done [here](Place::Here) is done when this returns.
+pub fn start_at<T: Send + 'static>(place: Place, work: impl FnOnce() -> T + Send + 'static) -> Started<T> {
     let (sender, receiver) = oneshot::channel();
-    rayon::spawn(move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    let job = move || {
+        let result = catch_unwind(AssertUnwindSafe(work));
         // The receiver is gone only if the caller was cancelled: nobody waits for the result.
         let _ = sender.send(result);
-    });
+    };
+    match place {
+        Place::Pool => POOL.run(Box::new(job)),
+        Place::Here => job(),
+    }
     Started(receiver)
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The threads, which live as long as the process.
+static POOL: LazyLock<Pool> = LazyLock::new(Pool::start);
+
+#[derive(Default)]
+struct Queue {
+    jobs: Mutex<VecDeque<Job>>,
+    added: Condvar,
+}
+
+struct Pool {
+    queue: Arc<Queue>,
+    threads: usize,
+}
+
+impl Pool {
+    fn start() -> Self {
+        let queue = Arc::new(Queue::default());
+        let wanted = thread::available_parallelism().map_or(1, usize::from);
+        let start_one = |_| {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new().name("cpu".to_owned()).spawn(move || queue.work()).ok()
+        };
+        let threads = (0..wanted).filter_map(start_one).count();
+        Self { queue, threads }
+    }
+
+    /// Does a job that does not panic; where the system grants no thread at all, before this returns.
+    fn run(&self, job: Job) {
+        if self.threads == 0 {
+            return job();
+        }
+        self.queue.jobs.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
+        self.queue.added.notify_one();
+    }
+}
+
+impl Queue {
+    /// One job after the other, for ever.
+    fn work(&self) {
+        loop {
+            let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = self.added.wait_while(jobs, |jobs| jobs.is_empty());
+            let job = waited.unwrap_or_else(PoisonError::into_inner).pop_front();
+            job.into_iter().for_each(|job| job());
+        }
+    }
 }
 
 impl<T> Started<T> {
@@ -114,8 +189,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn work_of_the_pool_is_done_side_by_side_and_work_here_at_once() {
+        let caller = thread::current().id();
+        let here = start_at(Place::Here, || thread::current().id());
+        assert_eq!(here.finish().await, caller);
+        let started: Vec<Started<usize>> = (0..1_000).map(|number| start(move || number)).collect();
+        for (number, work) in started.into_iter().enumerate() {
+            assert_eq!(work.finish().await, number);
+        }
+        assert_ne!(run(|| thread::current().id()).await, caller);
+    }
+
+    #[tokio::test]
     #[should_panic(expected = "told you")]
     async fn a_panic_in_the_pool_reaches_the_caller() {
         run(|| panic!("told you")).await
+    }
+
+    #[tokio::test]
+    async fn a_panic_takes_no_thread_from_the_pool() {
+        for _ in 0..100 {
+            let panicking = tokio::spawn(run::<()>(|| panic!("one of many")));
+            assert!(panicking.await.is_err());
+        }
+        assert_eq!(run(|| 7).await, 7);
     }
 }

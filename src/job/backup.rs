@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backup;
 use crate::base::class::Class;
-use crate::base::cpu::ByteBudget;
+use crate::base::cpu::{ByteBudget, Place};
 use crate::base::ids::{RunId, TargetId};
 use crate::base::monitor::Monitor;
 use crate::codec::pack::PACK_BYTES;
@@ -204,6 +204,8 @@ impl Run {
             keep: request.keep.map(expiry::kept_for),
             level: crate::codec::compress::DEFAULT_LEVEL,
             pack_bytes,
+            // While a lane computes, the sockets of its connection hold what its server sends.
+            digest_at: if cores <= lanes_in_all { Place::Here } else { Place::Pool },
             budget: ByteBudget::new(memory / 2),
             // Each lane fills one; the others are on their way, however few lanes there are.
             uploads: ByteBudget::new((memory / 2).saturating_sub(pack_bytes * lanes_in_all).max(2 * pack_bytes)),

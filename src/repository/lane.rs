@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use crate::base::cpu::{self, Room, Started};
+use crate::base::cpu::{self, Place, Room, Started};
 use crate::base::ids::Hash32;
 use crate::codec::block_cutter::BlockCutter;
 use crate::codec::digest::{RowSum, sha256};
@@ -29,6 +29,9 @@ const BATCHES_IN_FLIGHT: usize = 2;
 
 /// Chunks cross to the processor pool together, this much plaintext at a time: each crossing wakes a thread.
 const BATCH_BYTES: usize = 512 << 10;
+
+/// A lane does no more than this itself before it looks at its connection again; larger chunks cross in any case.
+const OWN_BATCH_BYTES: usize = 2 << 20;
 
 /// Room that a chunk needs beside its plaintext: its frame and the proof, in multiples of the plaintext.
 const ROOM_FACTOR: usize = 2;
@@ -147,9 +150,10 @@ impl Lane {
             self.collect().await?;
         }
         let room = self.reserve(self.batch_bytes.saturating_mul(ROOM_FACTOR)).await?;
+        let place = if OWN_BATCH_BYTES < self.batch_bytes { Place::Pool } else { self.shared.digest_at() };
         self.batch_bytes = 0;
         let (shared, batch) = (Arc::clone(&self.shared), std::mem::take(&mut self.batch));
-        self.in_flight.push_back(cpu::start(move || {
+        self.in_flight.push_back(cpu::start_at(place, move || {
             let digested = batch.into_iter().map(|plain| Ok((plain.len(), digest(&shared, &plain)?))).collect();
             // The plaintext is gone. A frame that waits for its lane holds nobody else up.
             drop(room);

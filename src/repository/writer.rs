@@ -12,7 +12,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::base::clock::Entropy;
-use crate::base::cpu::ByteBudget;
+use crate::base::cpu::{ByteBudget, Place};
 use crate::base::ids::{BackupId, Hash32, RunId, TargetId};
 use crate::codec::compress;
 use crate::codec::digest::{RowHasher, sha256};
@@ -53,6 +53,8 @@ pub struct WriterOptions {
     pub level: i32,
     /// Size at which a lane closes its pack: [`PACK_BYTES`](crate::codec::pack::PACK_BYTES) unless there are many lanes.
     pub pack_bytes: usize,
+    /// Where lanes digest and compress their chunks.
+    pub digest_at: Place,
     /// Room for chunks in flight, shared by all targets.
     pub budget: ByteBudget,
     /// Room for packs that are sealed and sent, shared by all targets: at least twice `pack_bytes`.
@@ -252,6 +254,10 @@ impl Shared {
 
     pub(crate) fn level(&self) -> i32 {
         self.options.level
+    }
+
+    pub(crate) fn digest_at(&self) -> Place {
+        self.options.digest_at
     }
 
     pub(crate) fn pack_bytes(&self) -> usize {

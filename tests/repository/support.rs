@@ -36,6 +36,7 @@ pub(crate) fn options(clock: &HeldClock, officer: &Identity) -> WriterOptions {
         keep: None,
         level: 3,
         pack_bytes: 256 << 10,
+        digest_at: dbkeeper::base::cpu::Place::Pool,
         budget: ByteBudget::new(8 << 20),
         uploads: ByteBudget::new(8 << 20),
         run_id: RunId::new(clock.now(), [1; 4]),
