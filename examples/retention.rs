@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dbkeeper::base::clock::{Clock, Entropy, HeldClock, SeededEntropy};
-use dbkeeper::base::cpu::ByteBudget;
+use dbkeeper::base::cpu::{ByteBudget, Place};
 use dbkeeper::base::ids::{BackupId, RunId, TargetId, parse_key_time};
 use dbkeeper::codec::seal::Identity;
 use dbkeeper::repository::expiry::RetentionPolicy;
@@ -109,6 +109,7 @@ impl Simulation {
             keep: None,
             level: 1,
             pack_bytes: CHUNK_BYTES * PACK_CHUNKS,
+            digest_at: Place::Here,
             budget: ByteBudget::new(64 << 20),
             uploads: ByteBudget::new(64 << 20),
             run_id: RunId::new(now, [1; 4]),
