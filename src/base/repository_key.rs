@@ -37,6 +37,11 @@ impl RepositoryKey {
         key
     }
 
+    /// The key of these bytes.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(*bytes)
+    }
+
     /// The key itself, as input of key derivation.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0

@@ -118,9 +118,10 @@ pub enum Verb {
 /// `keygen`.
 #[derive(Debug, Args)]
 pub struct Keygen {
-    /// The file of the new age identity; must not exist. Opens every backup: keep it away from what is backed up.
+    /// The file of the new age identity; must not exist. Opens every backup: keep it away from what is backed up. Left out, only
+    /// a repository key is made, for `keys rotate`.
     #[arg(long, value_name = "FILE")]
-    pub identity: PathBuf,
+    pub identity: Option<PathBuf>,
     /// The file of the new repository key; must not exist. Every machine that backs up needs it.
     #[arg(long, value_name = "FILE")]
     pub repository_key: PathBuf,
@@ -390,8 +391,8 @@ pub enum KeysVerb {
     List(KeysSelection),
     /// Seal the keys of every vault to the configured recipients and nobody else; rewrites no data; needs an identity.
     Reseal(KeysSelection),
-    /// Begin a new epoch in every vault, for all that is stored from now on; needs no identity.
-    Rotate(KeysSelection),
+    /// Begin a new epoch in every vault, for all that is stored from now on, or replace the repository key; needs no identity.
+    Rotate(KeysRotation),
 }
 
 /// What every verb of `keys` takes.
@@ -403,6 +404,23 @@ pub struct KeysSelection {
     /// Print one JSON document.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `keys rotate`.
+#[derive(Debug, Args)]
+pub struct KeysRotation {
+    /// What every verb of `keys` takes.
+    #[command(flatten)]
+    pub selection: KeysSelection,
+    /// Make the key in this file the repository's, in the place of the former one; `keygen --repository-key` makes one.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tenant", "central", "volume"])]
+    pub repository_key: Option<PathBuf>,
+    /// The file of the key that is replaced; else [repository] key is.
+    #[arg(long, value_name = "FILE", requires = "repository_key")]
+    pub former_key: Option<PathBuf>,
+    /// Replace a key that is lost: what the repository holds is believed, since nothing can prove it.
+    #[arg(long, requires = "repository_key", conflicts_with = "former_key")]
+    pub former_key_lost: bool,
 }
 
 /// `copy`.

@@ -64,30 +64,39 @@ pub(super) async fn run(arguments: &Keygen, context: &Context) -> Result<Exit, F
         secret.expose_secret()
     ));
     let key_text = Zeroizing::new(format!("{}\n", repository_key.reveal()));
-    for file in [&arguments.identity, &arguments.repository_key] {
+    for file in arguments.identity.iter().chain([&arguments.repository_key]) {
         if file.symlink_metadata().is_ok() {
             return Err(Error::Exists { file: file.clone() }.into());
         }
     }
-    write_new(&arguments.identity, &identity_text)?;
+    let Some(identity_file) = &arguments.identity else {
+        write_new(&arguments.repository_key, &key_text)?;
+        context.output.say(&format!(
+            "{key}\n    a repository key. Keep a copy of it before it is used.\n\
+             next: dbkeeper keys rotate --repository-key {key}, where a repository should have it in the place of another",
+            key = arguments.repository_key.display()
+        ));
+        return Ok(Exit::GOOD);
+    };
+    write_new(identity_file, &identity_text)?;
     if let Err(error) = write_new(&arguments.repository_key, &key_text) {
         // An identity that nobody was told of helps nobody; if it stays, its file says what it is.
-        let _ = std::fs::remove_file(&arguments.identity);
+        let _ = std::fs::remove_file(identity_file);
         return Err(error.into());
     }
     context.output.data(format!("{recipient}\n"))?;
-    context.output.say(&advice(arguments));
+    context.output.say(&advice(arguments, identity_file));
     Ok(Exit::GOOD)
 }
 
-fn advice(arguments: &Keygen) -> String {
+fn advice(arguments: &Keygen, identity: &Path) -> String {
     format!(
         "\nThe line above is the recipient: put it into [encryption] recipients.\n\
          {identity}\n    the recovery identity: opens every backup. Keep it offline and in two places; without it nothing can be restored.\n\
          {key}\n    the repository key: every machine that backs up needs it as [repository] key. Keep a copy: without it\n    \
          restores still work, but nothing can be added or checked for forgery.\n\
          next: dbkeeper config check, then dbkeeper init",
-        identity = arguments.identity.display(),
+        identity = identity.display(),
         key = arguments.repository_key.display()
     )
 }

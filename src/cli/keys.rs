@@ -2,22 +2,49 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
-use crate::cli::arguments::{KeysSelection, KeysVerb};
+use crate::base::class::Class;
+use crate::base::repository_key::{BadRepositoryKey, RepositoryKey};
+use crate::cli::arguments::{KeysRotation, KeysSelection, KeysVerb};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::{Context, job_context};
 use crate::job::keys::{Keys, ResealReport, RotateReport, list, reseal, rotate};
+use crate::job::rotate::{FormerKey, Report as KeyReport, replace_key};
 
 /// Vaults that are named one by one for people; the others are counted.
 const NAMED: usize = 20;
+
+/// Why a file gives no repository key.
+#[derive(Debug, thiserror::Error)]
+enum BadFile {
+    #[error("read {}", .file.display())]
+    Read {
+        file: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} holds {source}", .file.display())]
+    Key { file: PathBuf, source: BadRepositoryKey },
+}
+
+impl From<BadFile> for Failure {
+    fn from(error: BadFile) -> Self {
+        let hint = "`dbkeeper keygen --repository-key FILE` makes a key in a new file";
+        Self::new(&error, Class::Key, Some(hint.to_owned()))
+    }
+}
 
 /// Runs the verb.
 pub(super) async fn run(verb: &KeysVerb, context: &Context) -> Result<Exit, Failure> {
     match verb {
         KeysVerb::List(selection) => list_keys(selection, context).await,
         KeysVerb::Reseal(selection) => reseal_keys(selection, context).await,
-        KeysVerb::Rotate(selection) => rotate_keys(selection, context).await,
+        KeysVerb::Rotate(arguments) => match &arguments.repository_key {
+            Some(file) => rotate_repository_key(arguments, file, context).await,
+            None => rotate_keys(&arguments.selection, context).await,
+        },
     }
 }
 
@@ -120,4 +147,62 @@ async fn rotate_keys(selection: &KeysSelection, context: &Context) -> Result<Exi
         report.vaults.len()
     ));
     Ok(if report.result == "ok" { Exit::GOOD } else { Exit::SOME_FAILED })
+}
+
+fn read_key(file: &Path) -> Result<RepositoryKey, BadFile> {
+    let text = std::fs::read_to_string(file).map_err(|source| BadFile::Read { file: file.to_owned(), source })?;
+    let text = zeroize::Zeroizing::new(text);
+    RepositoryKey::parse(&text).map_err(|source| BadFile::Key { file: file.to_owned(), source })
+}
+
+async fn rotate_repository_key(arguments: &KeysRotation, file: &Path, context: &Context) -> Result<Exit, Failure> {
+    let new = read_key(file)?;
+    let former = match &arguments.former_key {
+        Some(file) => FormerKey::Given(read_key(file)?),
+        None if arguments.former_key_lost => FormerKey::Lost,
+        None => FormerKey::Configured,
+    };
+    let job = job_context(context, context.config()?);
+    let report = context.signals.stop().run_until_cancelled(Box::pin(replace_key(&job, &new, former))).await;
+    let report = report.ok_or_else(Failure::stopped)??;
+    job.progress.finish();
+    if arguments.selection.json {
+        context.output.json(&report)?;
+    } else {
+        let refused = report.refused.iter().map(|what| format!("not vouched for: {what}\n"));
+        let failed = report.failures.iter().map(|what| format!("failed: {what}\n"));
+        context.output.data(refused.chain(failed).collect::<String>())?;
+    }
+    context.output.say(&key_summary(&report, file));
+    Ok(match report.result {
+        "partial" => Exit::SOME_FAILED,
+        _ if report.refused.is_empty() => Exit::GOOD,
+        _ => Exit::DAMAGED,
+    })
+}
+
+fn key_summary(report: &KeyReport, file: &Path) -> String {
+    let (key, vaults, documents, file) = (&report.key, report.vaults, report.documents, file.display());
+    let mut text = match report.result {
+        "unchanged" => return format!("key {key} is the repository's already\nnext: set [repository] key to {file}"),
+        "partial" => {
+            return "the repository key is not replaced yet: until it is, neither the former key nor the new one stores anything\n\
+                    next: run the same command again; it goes on where it stopped"
+                .to_owned();
+        }
+        _ => format!("key {key} is the repository's; it vouches for {documents} documents of {vaults} vaults"),
+    };
+    if report.former_lost {
+        text.push_str("\nnothing of them could be proven without the former key: what is there was believed");
+    }
+    if !report.refused.is_empty() {
+        let count = report.refused.len();
+        let _ = write!(text, "\n{count} documents do not verify, and count for nothing from now on");
+    }
+    let _ = write!(
+        text,
+        "\nnext: set [repository] key to {file} wherever dbkeeper runs, then `dbkeeper checkpoint` and \
+         `dbkeeper backup --all`: the first backup with a new key stores everything once more"
+    );
+    text
 }

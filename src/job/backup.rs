@@ -98,6 +98,11 @@ pub async fn backup(context: &Context, request: &Request) -> Result<RunReport, E
     let run = Arc::new(Run::new(context, id, repository, request, &facts));
     let (ready, mut targets) = facts.split(selected);
     targets.extend(run.all(ready).await);
+    if let Err(error) = run.repository.check_still_current().await
+        && error.class() == Class::Key
+    {
+        count_for_nothing(&mut targets, &error);
+    }
     targets.extend(missing.named);
     let (seconds, stopped) = (began.elapsed().as_secs_f64(), context.stop.is_cancelled());
     let mut report = RunReport::new(id, seconds, targets, missing.nameless, stopped);
@@ -107,6 +112,15 @@ pub async fn backup(context: &Context, request: &Request) -> Result<RunReport, E
         report.findings.push(format!("the run report could not be stored: {reason}"));
     }
     Ok(report)
+}
+
+/// What this run stored may have been signed with a key that was replaced meanwhile: whatever came of it, it is no backup.
+fn count_for_nothing(targets: &mut [TargetReport], error: &crate::repository::Error) {
+    for target in targets.iter_mut().filter(|target| target.result == TargetResult::Ok) {
+        target.result = TargetResult::Failed;
+        target.reason = Some(format!("this backup does not count: {}", chain(error)));
+        (target.hint, target.class) = (error.hint(), Some(Class::Key));
+    }
 }
 
 async fn prepare(context: &Context, request: &Request) -> Result<Prepared, Error> {

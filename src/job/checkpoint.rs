@@ -85,6 +85,7 @@ pub(super) fn read(text: &str, repository: &Repository) -> Result<Checkpoint, Er
         what: format!("the checkpoint cannot be used: {error}"),
         class: match error {
             BadCheckpoint::Mac => Class::Tampered,
+            BadCheckpoint::FormerKey => Class::Key,
             BadCheckpoint::Shape(_) | BadCheckpoint::OtherRepository => Class::Usage,
         },
     };

@@ -9,7 +9,8 @@ use crate::base::cpu::ByteBudget;
 use crate::base::ids::TargetId;
 use crate::job::{Context, Error, chain};
 use crate::repository::Repository;
-use crate::repository::copy::{CopiedVault, CopyOptions, Pace, copy_reports, copy_vault, open_destination};
+use crate::repository::copy::{CopiedVault, CopyOptions, copy_reports, copy_vault, open_destination};
+use crate::repository::pace::Pace;
 use crate::repository::verify::Finding;
 use crate::run::fan_out::fan_out;
 

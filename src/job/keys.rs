@@ -14,7 +14,7 @@ use crate::repository::vault::Vault;
 use crate::run::fan_out::fan_out;
 
 /// Vaults that are worked on at once, three to six small requests each.
-const VAULTS_AT_ONCE: usize = 16;
+pub(super) const VAULTS_AT_ONCE: usize = 16;
 
 /// To whom the vaults are sealed.
 #[derive(Clone, Debug, Serialize)]

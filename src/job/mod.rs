@@ -22,6 +22,7 @@ pub mod prune;
 pub mod restore;
 mod restore_options;
 pub mod restore_run;
+pub mod rotate;
 pub mod servers;
 pub mod verify;
 pub mod watchdog;

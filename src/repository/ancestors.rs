@@ -21,6 +21,7 @@ use crate::repository::layout::VaultObject;
 use crate::repository::marker::{Marker, Parent};
 use crate::repository::presence::lacks;
 use crate::repository::vault::{Listing, ReadMarker, Vault};
+use crate::repository::vouch::SignedBy;
 
 /// So many genuine backups are tried for their index before the vault is taken as new.
 const INDEXES_TRIED: usize = 3;
@@ -53,6 +54,10 @@ impl Ancestors {
             if found.parent.is_none() {
                 found.parent = Some(Parent { id: *id, sha256: read.sha256 });
                 found.tell_lacks(vault, listing, &read.marker);
+            }
+            // Its index, and those of all before it, know chunks by the ids of another key.
+            if read.signed_by == SignedBy::FormerKey {
+                break;
             }
             found.index = found.usable_index(vault, keys, &read.marker).await?;
             indexes += 1;

@@ -15,7 +15,7 @@ use crate::base::ids::{BackupId, Hash32, TargetId, TargetKind};
 use crate::codec::compress;
 use crate::codec::digest::MacKey;
 use crate::repository::marker::{FORMAT, Parent};
-use crate::repository::{Error, Repository, layout, signed};
+use crate::repository::{Error, Repository, keys, layout};
 use crate::store::ObjectKey;
 
 /// What every checkpoint begins with.
@@ -76,6 +76,12 @@ pub enum BadCheckpoint {
     /// Its signature does not verify.
     #[error("its signature does not verify: it was changed, or signed with another repository key")]
     Mac,
+    /// It was signed with a key that has been replaced.
+    #[error(
+        "it was signed with a former repository key, and whoever has that one could have changed it: take a new one with \
+         `dbkeeper checkpoint`"
+    )]
+    FormerKey,
 }
 
 /// A backup as it is now.
@@ -160,6 +166,7 @@ impl Checkpoint {
             return Err(BadCheckpoint::OtherRepository);
         }
         match (is_ours, content.format) {
+            (Some(false), _) if is_former(repository, signed, &signature) => Err(BadCheckpoint::FormerKey),
             (Some(false), _) => Err(BadCheckpoint::Mac),
             (_, FORMAT) => content.checked().ok_or(shape("it names what is no backup")),
             _ => Err(shape("it is of a later version")),
@@ -171,6 +178,13 @@ impl Checkpoint {
         let nothing = BTreeMap::new();
         compare(target, self.vaults.get(target).unwrap_or(&nothing), present, now)
     }
+}
+
+/// True if a key signed it that the repository's key has replaced.
+fn is_former(repository: &Repository, signed: &str, signature: &Hash32) -> bool {
+    let former = repository.replaced().into_iter().flat_map(|replaced| replaced.former.iter());
+    let mut macs = former.map(|key| keys::checkpoint_mac(key, repository.id()));
+    macs.any(|mac| mac.verify(&[signed.as_bytes()], signature))
 }
 
 impl Content {
@@ -196,7 +210,7 @@ struct Erased {
 
 /// The targets that were erased on purpose, at `since` or later, by the signed records of it below `runs/`.
 pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Result<BTreeSet<TargetId>, Error> {
-    let mac = repository.mac().ok_or(Error::NoKey { action: "looking for erasures" })?;
+    repository.mac().ok_or(Error::NoKey { action: "looking for erasures" })?;
     let failed = |source| Error::Store { action: "look for erasures", source };
     let is_record = |key: &ObjectKey| ["/erase.json", "/erase-done.json"].iter().any(|end| key.as_str().ends_with(end));
     let (mut erased, mut objects) = (BTreeSet::new(), repository.store().list(layout::RUNS_PREFIX));
@@ -206,7 +220,7 @@ pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Resu
         }
         let bytes = repository.store().get(&object.key).await.map_err(failed)?;
         // One that does not verify excuses nothing; `verify --read-packs` tells it.
-        let Ok(record) = signed::read::<Erased>(&bytes, &object.key, &mac) else { continue };
+        let Ok(record) = repository.read_record::<Erased>(&bytes, &object.key) else { continue };
         if since <= record.at {
             erased.insert(record.target);
         }

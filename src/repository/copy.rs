@@ -9,8 +9,7 @@
 //! Backups that have expired are left alone, unless they are held or among the newest; so are packs that expired.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -22,44 +21,16 @@ use crate::base::cpu::{self, ByteBudget};
 use crate::base::ids::{BackupId, Hash32, TargetId};
 use crate::base::monitor::{Monitor, Progress};
 use crate::codec::digest::sha256;
-use crate::repository::layout::{self, VaultObject, vault_prefix};
+use crate::repository::layout::{self, VaultObject, VouchId, vault_prefix};
 use crate::repository::marker::{Marker, ObjectFacts};
+use crate::repository::pace::Pace;
 use crate::repository::vault::Vault;
 use crate::repository::verify::Finding;
-use crate::repository::{Error, Repository, signed};
+use crate::repository::{Error, Repository, rotation, signed};
 use crate::store::{self, ObjectKey, ObjectStore};
 
 /// Objects of one vault that are under way at once.
 const OBJECTS_AT_ONCE: usize = 4;
-
-/// Spreads bytes over time: so many a second on the average, objects as a whole.
-#[derive(Debug)]
-pub struct Pace {
-    bytes_per_second: Option<u64>,
-    free_at: Mutex<Option<tokio::time::Instant>>,
-}
-
-impl Pace {
-    /// At most this many bytes a second; without a number as fast as it goes.
-    pub fn new(bytes_per_second: Option<u64>) -> Self {
-        Self { bytes_per_second: bytes_per_second.map(|rate| rate.max(1)), free_at: Mutex::new(None) }
-    }
-
-    /// When an object of this size may begin: after those before it have had their time.
-    fn begin_at(&self, now: tokio::time::Instant, bytes: u64) -> Option<tokio::time::Instant> {
-        let takes = Duration::from_micros(bytes.saturating_mul(1_000_000) / self.bytes_per_second?);
-        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = free_at.map_or(now, |at| at.max(now));
-        *free_at = Some(begin + takes);
-        Some(begin)
-    }
-
-    async fn wait(&self, bytes: u64) {
-        if let Some(begin) = self.begin_at(tokio::time::Instant::now(), bytes) {
-            tokio::time::sleep_until(begin).await;
-        }
-    }
-}
 
 /// How a vault is copied.
 #[derive(Clone, Copy)]
@@ -100,7 +71,7 @@ pub struct CopiedVault {
 /// Refuses where another repository is, or vaults without their document.
 pub async fn open_destination(
     source: &Repository,
-    destination: std::sync::Arc<dyn ObjectStore>,
+    destination: Arc<dyn ObjectStore>,
     repository_key: &[u8; 32],
 ) -> Result<Repository, Error> {
     let place = layout::repository_document();
@@ -111,6 +82,10 @@ pub async fn open_destination(
             if folders.iter().any(|name| name == "vaults") {
                 return Err(Error::Orphaned { location: destination.location() });
             }
+            // First what tells which key is the repository's: without that nobody could open it.
+            for (place, body) in rotation::proven_documents(source).await? {
+                put(destination.as_ref(), &place, body).await?;
+            }
             let got = source.store().get(&place).await;
             let body = got.map_err(|source| Error::Store { action: "read the repository's document", source })?;
             match destination.put_new(&place, body).await {
@@ -120,16 +95,30 @@ pub async fn open_destination(
         }
         Err(source) => return Err(Error::Store { action: "look for the copy", source }),
     }
-    let repository = Repository::open(destination, repository_key).await?;
+    let repository = match Repository::open(Arc::clone(&destination), repository_key).await {
+        Err(error @ Error::WrongKey { .. }) => return Err(behind(source, destination, error).await),
+        opened => opened?,
+    };
     if repository.id() != source.id() {
         return Err(Error::AnotherRepository { location: repository.store().location() });
     }
     Ok(repository)
 }
 
+/// Why the repository's key does not open its copy: perhaps a former one does.
+async fn behind(source: &Repository, destination: Arc<dyn ObjectStore>, error: Error) -> Error {
+    let location = destination.location();
+    for key in source.replaced().into_iter().flat_map(|replaced| replaced.former.iter()) {
+        if Repository::open(Arc::clone(&destination), key).await.is_ok() {
+            return Error::CopyBehind { location };
+        }
+    }
+    error
+}
+
 /// Copies the run reports that the other side lacks; returns how many, and those that do not verify.
 pub async fn copy_reports(source: &Repository, destination: &Repository) -> Result<(u64, Vec<Finding>), Error> {
-    let mac = source.mac().ok_or(Error::NoKey { action: "copying" })?;
+    source.mac().ok_or(Error::NoKey { action: "copying" })?;
     let here = keys_below(source.store().as_ref(), layout::RUNS_PREFIX).await?;
     let there = keys_below(destination.store().as_ref(), layout::RUNS_PREFIX).await?;
     let (mut copied, mut findings) = (0, Vec::new());
@@ -138,8 +127,8 @@ pub async fn copy_reports(source: &Repository, destination: &Repository) -> Resu
         |key: &ObjectKey| layout::parse_run_report(key).is_some_and(|(_, worker)| worker.starts_with("prune"));
     for key in here.into_keys().filter(|key| !there.contains_key(key) && !of_a_prune(key)) {
         let Some(body) = get(source.store().as_ref(), &key).await? else { continue };
-        match signed::read::<serde_json::Value>(&body, &key, &mac) {
-            Ok(_) => {
+        match source.check_report(&body, &key) {
+            Ok(()) => {
                 put(destination.store().as_ref(), &key, body).await?;
                 copied += 1;
             }
@@ -255,14 +244,17 @@ impl Copying<'_> {
     /// Reads a signed document and proves its signature; `None` where it is gone, or bad, which is then in the report.
     async fn document(&mut self, key: &ObjectKey) -> Result<Option<Bytes>, Error> {
         let Some(body) = get(self.source.repository().store().as_ref(), key).await? else { return Ok(None) };
-        let mac = &self.source.writer_keys("copying")?.mac;
-        match signed::read::<serde_json::Value>(&body, key, mac) {
+        match self.source.read_signed::<serde::de::IgnoredAny>(&body, key).await {
             Ok(_) => Ok(Some(body)),
-            Err(error) => {
-                let tampering = matches!(error, signed::BadDocument::Mac);
-                self.report.findings.push(finding(key, error.to_string(), tampering));
+            Err(Error::Tampered { what, .. }) => {
+                self.report.findings.push(finding(key, what, true));
                 Ok(None)
             }
+            Err(Error::Damaged { what, .. }) => {
+                self.report.findings.push(finding(key, what, false));
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -281,9 +273,16 @@ impl Copying<'_> {
         self.options.monitor.target_advances(&self.report.target, delta);
     }
 
-    /// All epochs in all revisions: without them nothing can be read.
+    /// All epochs in all revisions: without them nothing can be read. And the vouches, without which old ones are not believed.
     async fn epochs(&mut self) -> Result<(), Error> {
-        for key in self.objects.lacking(|object| matches!(object, VaultObject::Epoch(..))) {
+        let (own, prefix) = (self.source.repository().key_id(), vault_prefix(self.source.target()));
+        let vouch = |key: &ObjectKey| VouchId::parse(key.as_str().strip_prefix(&prefix)?);
+        let is_wanted = |key: &&ObjectKey| {
+            vouch(key).is_some_and(|it| Some(it.by) == own) && !self.objects.stored.contains_key(key)
+        };
+        let vouches: Vec<ObjectKey> = self.objects.sizes.keys().filter(is_wanted).cloned().collect();
+        let epochs = self.objects.lacking(|object| matches!(object, VaultObject::Epoch(..)));
+        for key in vouches.into_iter().chain(epochs) {
             if let Some(body) = self.document(&key).await? {
                 self.send(&key, body).await?;
             }
@@ -480,21 +479,4 @@ fn parsed(prefix: &str, keys: &BTreeMap<ObjectKey, u64>) -> Vec<(VaultObject, Ob
 
 fn finding(key: &ObjectKey, what: String, tampering: bool) -> Finding {
     Finding { key: key.to_string(), what, tampering, backups: Vec::new() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bandwidth_spreads_objects_over_time_and_none_waits_without_one() {
-        let now = tokio::time::Instant::now();
-        let after = |seconds| now + Duration::from_secs(seconds);
-        let pace = Pace::new(Some(1000));
-        assert_eq!(pace.begin_at(now, 3000), Some(now));
-        assert_eq!(pace.begin_at(now, 2000), Some(after(3)));
-        assert_eq!(pace.begin_at(after(1), 0), Some(after(5)));
-        assert_eq!(pace.begin_at(after(60), 1000), Some(after(60)), "an idle time is not saved up");
-        assert_eq!(Pace::new(None).begin_at(now, u64::MAX), None);
-    }
 }

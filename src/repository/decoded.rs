@@ -1,12 +1,16 @@
 //! Packs whose chunks were decoded, and what the chunks of a part add up to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::base::cpu;
 use crate::base::ids::Hash32;
 use crate::codec::digest::{RowHasher, RowSum};
 use crate::codec::pack::Entry;
+use crate::repository::Error;
 use crate::repository::manifest::{Manifest, Part};
-use crate::repository::pack_cache::chunks_of;
+use crate::repository::pack_cache::{OpenPack, chunks_of};
+use crate::repository::reader::{Checks, decode_chunk};
 
 /// A chunk that was decoded, and what it adds to a part: as rows, or as a block.
 #[derive(Clone, Copy)]
@@ -32,6 +36,28 @@ pub(super) enum Sums {
     Unknown,
     /// Rows and checksum; blocks have no rows.
     Added(u64, RowSum),
+}
+
+/// Decodes every chunk of a pack, and tells what is wrong with those that are damaged: then nothing is proven, since which
+/// chunk is which could no longer be told.
+pub(super) async fn decode(open: &Arc<OpenPack>, checks: &Arc<Checks>) -> (Vec<Proven>, Vec<Error>) {
+    let (mut proven, mut damage) = (Vec::with_capacity(open.entries.len()), Vec::new());
+    for entry in open.entries.clone() {
+        let (pack, checks) = (Arc::clone(open), Arc::clone(checks));
+        let decoded = cpu::run(move || {
+            let plain = decode_chunk(&pack, &entry, &checks)?;
+            let (rows, sum) = checks.rows.rows_of(&plain);
+            Ok(Proven { rows, sum, hash: checks.rows.row(&plain) })
+        });
+        match decoded.await {
+            Ok(chunk) => proven.push(chunk),
+            Err(error) => damage.push(error),
+        }
+    }
+    if !damage.is_empty() {
+        proven.clear();
+    }
+    (proven, damage)
 }
 
 /// The packs that were decoded.

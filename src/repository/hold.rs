@@ -91,7 +91,7 @@ pub async fn in_force(
 async fn read_hold(vault: &Vault, backup: BackupId, id: RunId) -> Result<Option<Hold>, Error> {
     let key = VaultObject::Hold(backup, id).key(vault.target());
     let Some(bytes) = get(vault, &key).await? else { return Ok(None) };
-    let hold: Hold = vault.read_signed(&bytes, &key)?;
+    let (hold, _): (Hold, _) = vault.read_signed(&bytes, &key).await?;
     if (hold.format, &hold.vault, hold.backup, hold.id) != (FORMAT, vault.target(), backup, id) {
         return Err(Error::Tampered { key, what: "it describes another hold".to_owned() });
     }
@@ -110,8 +110,8 @@ async fn is_released(
     }
     let key = VaultObject::Release(backup, id).key(vault.target());
     let Some(bytes) = get(vault, &key).await? else { return Ok(false) };
-    match vault.read_signed::<Release>(&bytes, &key) {
-        Ok(release) => {
+    match vault.read_signed::<Release>(&bytes, &key).await {
+        Ok((release, _)) => {
             let facts = (release.format, &release.vault, release.backup, release.id);
             Ok(facts == (FORMAT, vault.target(), backup, id))
         }

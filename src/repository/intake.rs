@@ -13,7 +13,7 @@ use crate::repository::layout::{self, VaultObject};
 use crate::repository::manifest::Manifest;
 use crate::repository::marker::Marker;
 use crate::repository::proof::Proof;
-use crate::repository::{RepositoryDocument, json, signed, vault};
+use crate::repository::{RepositoryDocument, json, rotation, signed, vault, vouch};
 
 /// A kind of stored object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub enum Kind {
     Release,
     /// A proof record.
     Proof,
+    /// What the repository key vouches for.
+    Vouch,
+    /// That the repository key was replaced.
+    Rotation,
     /// A run report.
     Report,
     /// What `doctor` leaves, and keys as such: only their names are read.
@@ -43,8 +47,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds, in the order of `FORMAT.md`.
-    pub const ALL: [Self; 11] = [
+    /// All kinds; new ones at the end, since the seeds of the fuzzers count them.
+    pub const ALL: [Self; 13] = [
         Self::Repository,
         Self::Epoch,
         Self::Pack,
@@ -56,6 +60,8 @@ impl Kind {
         Self::Proof,
         Self::Report,
         Self::Name,
+        Self::Vouch,
+        Self::Rotation,
     ];
 
     /// The last words of the key under which `FORMAT.md` lists it.
@@ -70,6 +76,8 @@ impl Kind {
             Self::Hold => "hold.<hold>.json",
             Self::Release => "release.<hold>.json",
             Self::Proof => "<8 hex digits>.json",
+            Self::Vouch => "vouches/<key>.<id>.json",
+            Self::Rotation => "<new key>.json",
             Self::Report => "<worker>.json",
             Self::Name => "probe/…",
         }
@@ -94,6 +102,8 @@ pub fn read(kind: Kind, bytes: &[u8]) -> Result<(), String> {
         Kind::Hold => document::<Hold>(bytes),
         Kind::Release => document::<Release>(bytes),
         Kind::Proof => document::<Proof>(bytes),
+        Kind::Vouch => vouch::read_shape(bytes),
+        Kind::Rotation => rotation::read_shape(bytes),
         Kind::Report => document::<serde_json::Value>(bytes),
         Kind::Index => {
             let own = TargetId::tenant("acme").expect("a name");

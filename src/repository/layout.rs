@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::base::ids::{BackupId, EpochId, Hash32, RunId, TargetId, TargetKind, TargetName, key_time, parse_key_time};
+use crate::repository::keys::KeyId;
 use crate::repository::proof::ProofId;
 use crate::store::ObjectKey;
 
@@ -38,6 +39,69 @@ pub fn run_report(run: &RunId, worker: &str) -> ObjectKey {
 pub fn parse_run_report(key: &ObjectKey) -> Option<(RunId, &str)> {
     let (run, file) = key.as_str().strip_prefix(RUNS_PREFIX)?.split_once('/')?;
     Some((run.parse().ok()?, file.strip_suffix(".json")?))
+}
+
+/// The prefix of what is written down when the repository key is replaced.
+pub const ROTATIONS_PREFIX: &str = "rotations/";
+
+/// A document on one replacement of the repository key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotationDocument {
+    /// The former key says that it has a successor.
+    Retired(KeyId, KeyId),
+    /// The new key says that it is the one from now on.
+    Done(KeyId),
+}
+
+/// Where a document of the rotation `id` is.
+pub fn rotation(id: &RunId, document: RotationDocument) -> ObjectKey {
+    key(match document {
+        RotationDocument::Retired(former, successor) => {
+            format!("{ROTATIONS_PREFIX}{id}/retired.{former}.{successor}.json")
+        }
+        RotationDocument::Done(new) => format!("{ROTATIONS_PREFIX}{id}/done.{new}.json"),
+    })
+}
+
+/// What lies under a key below [`ROTATIONS_PREFIX`]; `None` for what is not ours.
+pub fn parse_rotation(key: &ObjectKey) -> Option<(RunId, RotationDocument)> {
+    let (id, file) = key.as_str().strip_prefix(ROTATIONS_PREFIX)?.split_once('/')?;
+    let words: Vec<&str> = file.strip_suffix(".json")?.split('.').collect();
+    let document = match words[..] {
+        ["retired", former, successor] => RotationDocument::Retired(KeyId::parse(former)?, KeyId::parse(successor)?),
+        ["done", new] => RotationDocument::Done(KeyId::parse(new)?),
+        _ => return None,
+    };
+    Some((id.parse().ok()?, document))
+}
+
+/// The name of a vouch: by which key, and an id that begins with its time.
+///
+/// No [`VaultObject`]: nothing that plans what goes ever sees one, so a vouch stays as long as its vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VouchId {
+    /// Which key vouches.
+    pub by: KeyId,
+    /// Its own id.
+    pub id: RunId,
+}
+
+/// The folder of a vault's vouches.
+pub fn vouches_prefix(target: &TargetId) -> String {
+    format!("{}vouches/", vault_prefix(target))
+}
+
+impl VouchId {
+    /// Its key.
+    pub fn key(&self, target: &TargetId) -> ObjectKey {
+        key(format!("{}{}.{}.json", vouches_prefix(target), self.by, self.id))
+    }
+
+    /// What lies at `path`, relative to the vault's prefix.
+    pub fn parse(path: &str) -> Option<Self> {
+        let (by, id) = path.strip_prefix("vouches/")?.strip_suffix(".json")?.split_once('.')?;
+        Some(Self { by: KeyId::parse(by)?, id: id.parse().ok()? })
+    }
 }
 
 /// Where `doctor` tries out the store. One place with one content, so that a store that refuses to delete keeps one object.
@@ -169,6 +233,24 @@ mod tests {
             let key = object.key(&target);
             let path = key.as_str().strip_prefix(&vault_prefix(&target)).expect("below the vault");
             assert_eq!(VaultObject::parse(path), Some(object), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_documents_of_a_rotation_print_and_parse_as_inverses() {
+        let id: RunId = "20261121T101500Z-00000002".parse().expect("an id");
+        let [former, new] = ["0123456789abcdef", "fedcba9876543210"].map(|text| KeyId::parse(text).expect("an id"));
+        for document in [RotationDocument::Retired(former, new), RotationDocument::Done(new)] {
+            assert_eq!(parse_rotation(&rotation(&id, document)), Some((id, document)));
+        }
+        let (target, vouch) = (TargetId::tenant("Acme & Co").expect("a name"), VouchId { by: new, id });
+        let key = vouch.key(&target);
+        assert_eq!(VouchId::parse(key.as_str().strip_prefix(&vault_prefix(&target)).expect("below")), Some(vouch));
+        for strange in ["rotations/x/done.0123456789abcdef.json", "rotations/20261121T101500Z-00000002/done.json"] {
+            assert_eq!(parse_rotation(&ObjectKey::new(strange).expect("a key")), None, "{strange}");
+        }
+        for strange in ["vouches/x", "vouches/0123456789ABCDEF.20261121T101500Z-00000002.json", "keys/x.y.json"] {
+            assert_eq!(VouchId::parse(strange), None, "{strange}");
         }
     }
 

@@ -29,6 +29,7 @@ pub mod lane;
 pub mod layout;
 pub mod manifest;
 pub mod marker;
+pub mod pace;
 pub(crate) mod pack_cache;
 pub mod presence;
 pub mod prior;
@@ -37,11 +38,13 @@ pub mod prune;
 pub mod reader;
 pub mod reports;
 pub mod reseal;
+pub mod rotation;
 pub mod verify;
 
 pub mod signed;
 mod slots;
 pub mod vault;
+pub mod vouch;
 
 pub mod writer;
 
@@ -59,6 +62,8 @@ pub struct Repository {
     store: Arc<dyn ObjectStore>,
     id: RepositoryId,
     key: Option<Arc<zeroize::Zeroizing<[u8; 32]>>>,
+    /// What the key replaced, where it is not the first one.
+    replaced: Option<Arc<rotation::Replaced>>,
 }
 
 /// Without the key: what prints itself is printed sooner or later.
@@ -100,25 +105,21 @@ impl Repository {
             Err(store::Error::Exists { .. }) => return Err(Error::Exists { location: store.location() }),
             done => done.map_err(|source| Error::Store { action: "create the repository", source })?,
         }
-        Ok(Self { store, id, key: Some(Arc::new(zeroize::Zeroizing::new(*repository_key))) })
+        Ok(Self { store, id, key: Some(Arc::new(zeroize::Zeroizing::new(*repository_key))), replaced: None })
     }
 
-    /// Opens a repository and proves that the key is its own.
+    /// Opens a repository and proves that the key is its own, and the one that signs.
     pub async fn open(store: Arc<dyn ObjectStore>, repository_key: &[u8; 32]) -> Result<Self, Error> {
         let bytes = Self::read_document(store.as_ref()).await?;
         let unverified = Self::parse_document(store.as_ref(), &bytes)?;
-        let place = layout::repository_document();
-        let mac = keys::repository_mac(repository_key, unverified);
-        signed::read::<RepositoryDocument>(&bytes, &place, &mac)
-            .map_err(|_| Error::WrongKey { location: store.location() })?;
-        Ok(Self { store, id: unverified, key: Some(Arc::new(zeroize::Zeroizing::new(*repository_key))) })
+        Self::open_as(store, (&bytes, unverified), repository_key).await
     }
 
     /// Opens a repository for restoring only: nothing can be checked for authenticity, and the caller must say so.
     pub async fn open_without_key(store: Arc<dyn ObjectStore>) -> Result<Self, Error> {
         let bytes = Self::read_document(store.as_ref()).await?;
         let id = Self::parse_document(store.as_ref(), &bytes)?;
-        Ok(Self { store, id, key: None })
+        Ok(Self { store, id, key: None, replaced: None })
     }
 
     async fn read_document(store: &dyn ObjectStore) -> Result<Bytes, Error> {
@@ -219,6 +220,31 @@ pub enum Error {
     /// The repository key belongs to another repository.
     #[error("the repository key does not fit the repository at {location}")]
     WrongKey {
+        /// The place.
+        location: String,
+    },
+    /// The repository key has a successor.
+    #[error("the repository key was replaced on {} by key {successor}, at {location}", .at.format("%Y-%m-%d %H:%M UTC"))]
+    KeyReplaced {
+        /// The place.
+        location: String,
+        /// When that began.
+        at: DateTime<Utc>,
+        /// The name of the new key.
+        successor: keys::KeyId,
+    },
+    /// The repository key is being replaced.
+    #[error("the repository key is being replaced{}, and that is not finished, at {location}",
+        .successor.map(|id| format!(" by key {id}")).unwrap_or_default())]
+    RotationUnfinished {
+        /// The place.
+        location: String,
+        /// The name of the new key; `None` where the key that was given is the new one.
+        successor: Option<keys::KeyId>,
+    },
+    /// A copy has still the key that this repository had.
+    #[error("the copy at {location} has still the former repository key")]
+    CopyBehind {
         /// The place.
         location: String,
     },
@@ -342,7 +368,8 @@ impl Error {
         match self {
             Self::Absent { .. } | Self::Exists { .. } | Self::Orphaned { .. } => Class::Store,
             Self::Format { .. } | Self::Torn { .. } | Self::AnotherRepository { .. } => Class::Store,
-            Self::WrongKey { .. } | Self::NoKey { .. } => Class::Key,
+            Self::WrongKey { .. } | Self::NoKey { .. } | Self::KeyReplaced { .. } => Class::Key,
+            Self::RotationUnfinished { .. } | Self::CopyBehind { .. } => Class::Key,
             Self::WrongIdentity { .. } | Self::Plugin { .. } => Class::Key,
             Self::Store { source, .. } => source.class(),
             Self::Damaged { .. } | Self::PackMissing { .. } | Self::Compress { .. } => Class::Corrupt,
@@ -364,6 +391,19 @@ impl Error {
             Self::Format { .. } => "install the newest dbkeeper".to_owned(),
             Self::WrongKey { .. } => {
                 "check [repository] key; a restore also works with --without-repository-key".to_owned()
+            }
+            Self::KeyReplaced { .. } => {
+                "set [repository] key to the new key, wherever this job runs; with the former one nothing more is stored"
+                    .to_owned()
+            }
+            Self::RotationUnfinished { .. } => {
+                "finish it: `dbkeeper keys rotate --repository-key FILE` with the file of the new key; a restore also works \
+                 with --without-repository-key"
+                    .to_owned()
+            }
+            Self::CopyBehind { .. } => {
+                "replace it there too: `dbkeeper keys rotate --repository NAME --repository-key FILE --former-key FILE`"
+                    .to_owned()
             }
             Self::AnotherRepository { .. } => "give the copy a url of its own; nothing was changed".to_owned(),
             Self::Torn { .. } => {

@@ -323,7 +323,7 @@ impl Vault {
     /// Reads a record.
     pub async fn proof(&self, id: ProofId) -> Result<Proof, Error> {
         let key = VaultObject::Proof(id).key(self.target());
-        let proof: Proof = self.read_signed(&self.get(&key).await?, &key)?;
+        let (proof, _): (Proof, _) = self.read_signed(&self.get(&key).await?, &key).await?;
         let its_own = proof.vault == *self.target() && proof.rung == id.rung && proof.format == FORMAT;
         if its_own { Ok(proof) } else { Err(Error::Tampered { key, what: "it proves another vault".to_owned() }) }
     }

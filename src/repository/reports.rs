@@ -1,11 +1,14 @@
 //! Run reports as stored: signed documents outside of any vault. No restore needs them.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::base::ids::RunId;
+use crate::base::ids::{Hash32, RunId};
+use crate::codec::digest::sha256;
+use crate::repository::prune::record::KEPT_FOR_EVER;
 use crate::repository::verify::Finding;
 use crate::repository::{Error, Repository, layout, signed};
 use crate::store;
@@ -27,9 +30,41 @@ pub async fn store_report<T: Serialize>(
     put.map_err(|source| Error::Store { action: "store the run report", source })
 }
 
+/// So many of the newest records of prunes count for the next prune.
+const PRUNES_THAT_COUNT: usize = 5;
+
+/// The records that still decide something, with the hashes of their bytes: every erasure, and the last prunes. What does not
+/// verify is left out; without the key of the repository nothing can be told of any.
+pub(crate) async fn that_decide(repository: &Repository) -> Result<BTreeMap<String, Hash32>, Error> {
+    let (store, mut wanted, mut prunes) = (repository.store(), Vec::new(), BTreeMap::new());
+    let failed = |source| Error::Store { action: "read the run reports", source };
+    let mut objects = store.list(layout::RUNS_PREFIX);
+    while let Some(object) = objects.try_next().await.map_err(failed)? {
+        let Some((run, worker)) = layout::parse_run_report(&object.key) else { continue };
+        match worker {
+            "prune" => drop(prunes.insert(run, object.key.clone())),
+            worker if worker.starts_with(KEPT_FOR_EVER) => wanted.push(object.key.clone()),
+            _ => {}
+        }
+    }
+    drop(objects);
+    wanted.extend(prunes.into_values().rev().take(PRUNES_THAT_COUNT));
+    let mut decide = BTreeMap::new();
+    for key in wanted {
+        let bytes = match store.get(&key).await {
+            Err(error) if error.is_not_found() => continue,
+            got => got.map_err(failed)?,
+        };
+        if repository.read_record::<serde_json::Value>(&bytes, &key).is_ok() {
+            decide.insert(key.to_string(), sha256(&bytes));
+        }
+    }
+    Ok(decide)
+}
+
 /// Reads every run report and tells those that are damaged or forged.
 pub async fn verify_reports(repository: &Repository) -> Result<Vec<Finding>, Error> {
-    let mac = repository.mac().ok_or(Error::NoKey { action: "verifying run reports" })?;
+    repository.mac().ok_or(Error::NoKey { action: "verifying run reports" })?;
     let store = repository.store();
     let failed = |source| Error::Store { action: "read the run reports", source };
     let keys: Vec<store::ObjectKey> =
@@ -48,7 +83,7 @@ pub async fn verify_reports(repository: &Repository) -> Result<Vec<Finding>, Err
             }
             Err(source) => return Err(failed(source)),
         };
-        if let Err(error) = signed::read::<Value>(&bytes, &key, &mac) {
+        if let Err(error) = repository.check_report(&bytes, &key) {
             let tampering = matches!(error, signed::BadDocument::Mac);
             let (key, what) = (key.to_string(), error.to_string());
             findings.push(Finding { key, what, tampering, backups: Vec::new() });

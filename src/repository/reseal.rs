@@ -32,6 +32,8 @@ pub struct EpochFacts {
     pub revision: u32,
     /// To whom the newest revision is sealed.
     pub sealed_to: Vec<String>,
+    /// True if it was begun under a former repository key: writers do not use it.
+    pub retired: bool,
     /// Who opens an earlier revision and not the newest.
     pub formerly_sealed_to: Vec<String>,
 }
@@ -94,7 +96,8 @@ impl Vault {
             let earlier: BTreeSet<String> = revisions.flat_map(|(_, earlier)| earlier.sealed_to).collect();
             let formerly_sealed_to = earlier.into_iter().filter(|one| !now.contains(one)).collect();
             let sealed_to = document.sealed_to.clone();
-            epochs.push(EpochFacts { epoch, revision, sealed_to, formerly_sealed_to });
+            let retired = document.retired;
+            epochs.push(EpochFacts { epoch, revision, sealed_to, retired, formerly_sealed_to });
         }
         Ok(VaultKeysFacts { target: self.target().clone(), epochs, problems })
     }
@@ -174,6 +177,8 @@ impl Vault {
             recipient: identity.recipient().to_string(),
             sealed_to: recipients.iter().map(ToString::to_string).collect(),
             sealed: self.seal_secret(identity, recipients.to_vec()).await?,
+            // Sealed anew it opens what it opened, and stays closed for what comes.
+            retired: facts.retired,
         };
         for revision in facts.revision + 1..=facts.revision + MAX_TRIES {
             let key = VaultObject::Epoch(facts.epoch, revision).key(self.target());

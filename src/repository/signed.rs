@@ -46,6 +46,12 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8], key: &ObjectKey, mac: &MacKey) ->
     parse(text)
 }
 
+/// True if this key signed the document for the place `key`.
+pub fn is_signed_by(bytes: &[u8], key: &ObjectKey, mac: &MacKey) -> bool {
+    let signed = |(text, signature): (&[u8], Hash32)| mac.verify(&[key.as_str().as_bytes(), b"\0", text], &signature);
+    split(bytes).is_ok_and(signed)
+}
+
 /// Reads a document without checking who wrote it. The caller says so to the operator.
 pub fn read_unverified<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadDocument> {
     parse(split(bytes)?.0)

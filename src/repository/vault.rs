@@ -1,11 +1,13 @@
 //! One vault: what its listing shows, its epochs, and its markers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 
 use crate::base::clock::Entropy;
 use crate::base::cpu;
@@ -14,9 +16,10 @@ use crate::base::secret::Secret;
 use crate::codec::digest::sha256;
 use crate::codec::seal::{self, Identity, Recipient};
 use crate::repository::keys::VaultKeys;
-use crate::repository::layout::{VaultObject, vault_prefix};
+use crate::repository::layout::{VaultObject, VouchId, vault_prefix};
 use crate::repository::marker::{FORMAT, Marker};
 use crate::repository::proof::ProofId;
+use crate::repository::vouch::{SignedBy, Vouched};
 use crate::repository::{Error, Repository, seal_error, signed, store_error};
 use crate::store::{self, Content, ObjectKey};
 
@@ -46,6 +49,8 @@ pub struct Listing {
     pub packs: HashMap<Hash32, ListedPack>,
     /// Proof records.
     pub proofs: BTreeSet<ProofId>,
+    /// Vouches for what former repository keys signed.
+    pub vouches: BTreeSet<VouchId>,
     /// Sizes of manifests and indexes.
     pub documents: HashMap<VaultDocument, u64>,
     /// Objects that this version does not know.
@@ -109,7 +114,10 @@ impl Listing {
                 self.uncommitted.insert(id);
                 self.documents.insert(VaultDocument::Index(id), bytes);
             }
-            None => self.strangers.push(object.key),
+            None => match VouchId::parse(path) {
+                Some(vouch) => drop(self.vouches.insert(vouch)),
+                None => self.strangers.push(object.key),
+            },
         }
         found.map(|object| Listed { object, bytes, content })
     }
@@ -133,6 +141,8 @@ pub struct Vault {
     keys: Option<VaultKeys>,
     /// To whom new epochs are sealed beside the recovery recipients.
     own: Option<Recipient>,
+    /// What the repository key vouches for, once it was asked.
+    pub(in crate::repository) vouched: Arc<OnceCell<Vouched>>,
 }
 
 /// `keys/<epoch>.json`.
@@ -144,6 +154,9 @@ pub(crate) struct EpochDocument {
     pub(crate) recipient: String,
     pub(crate) sealed_to: Vec<String>,
     pub(crate) sealed: String,
+    /// True if it was begun under a former repository key: it opens what is sealed to it, and nothing more is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) retired: bool,
 }
 
 /// Reads an epoch's document for its shape only.
@@ -160,6 +173,8 @@ pub struct Epoch {
     pub recipient: Recipient,
     /// To whom its secret is sealed.
     pub sealed_to: Vec<String>,
+    /// True if it was begun under a former repository key: for reading only.
+    pub retired: bool,
 }
 
 impl Epoch {
@@ -178,12 +193,15 @@ pub struct ReadMarker {
     pub sha256: Hash32,
     /// False where there was no repository key to check it with.
     pub verified: bool,
+    /// Who signed it.
+    pub signed_by: SignedBy,
 }
 
 impl Repository {
     /// The vault of `target`, whether anything is in it yet or not.
     pub fn vault(&self, target: &TargetId) -> Vault {
-        Vault { repository: self.clone(), target: target.clone(), keys: self.vault_keys(target), own: None }
+        let (keys, vouched) = (self.vault_keys(target), Arc::default());
+        Vault { repository: self.clone(), target: target.clone(), keys, own: None, vouched }
     }
 }
 
@@ -281,34 +299,20 @@ impl Vault {
             }
             got => got.map_err(|source| store_error("read a marker", source))?,
         };
-        let marker: Marker = self.read_signed(&bytes, &key)?;
+        let (marker, signed_by): (Marker, SignedBy) = self.read_signed(&bytes, &key).await?;
         let (here, repository) = (&self.target, self.repository.id().to_string());
         let its_own = marker.id == id && marker.vault == *here && marker.repository == repository;
         if !its_own || marker.expires_at != id.expires_at() || marker.format != FORMAT {
             return Err(Error::Tampered { key, what: "it describes another backup".to_owned() });
         }
-        Ok(ReadMarker { marker, sha256: sha256(&bytes), verified: self.keys.is_some() })
-    }
-
-    /// Reads a signed document of this vault.
-    pub(crate) fn read_signed<T: serde::de::DeserializeOwned>(
-        &self,
-        bytes: &[u8],
-        key: &ObjectKey,
-    ) -> Result<T, Error> {
-        let read = match &self.keys {
-            Some(keys) => signed::read(bytes, key, &keys.mac),
-            None => signed::read_unverified(bytes),
-        };
-        read.map_err(|error| match error {
-            signed::BadDocument::Mac => Error::Tampered { key: key.clone(), what: error.to_string() },
-            signed::BadDocument::Shape(what) => Error::Damaged { key: key.clone(), what },
-        })
+        Ok(ReadMarker { marker, sha256: sha256(&bytes), verified: self.keys.is_some(), signed_by })
     }
 
     pub(crate) async fn epoch_document(&self, epoch: EpochId, revision: u32) -> Result<EpochDocument, Error> {
         let key = VaultObject::Epoch(epoch, revision).key(&self.target);
-        let document: EpochDocument = self.read_signed(&self.get(&key).await?, &key)?;
+        let (mut document, signed_by): (EpochDocument, SignedBy) =
+            self.read_signed(&self.get(&key).await?, &key).await?;
+        document.retired |= signed_by == SignedBy::FormerKey;
         if document.epoch != epoch || document.vault != self.target || document.format != FORMAT {
             return Err(Error::Tampered { key, what: "it describes another epoch".to_owned() });
         }
@@ -330,9 +334,9 @@ impl Vault {
         Ok(None)
     }
 
-    /// The epochs, the newest first, whose object verifies and opens for one of `recovery`.
+    /// The epochs, the newest first, whose object verifies and opens for one of `recovery`, and that are not retired.
     ///
-    /// What is sealed to any other epoch nobody could restore: no new backup may need it.
+    /// What is sealed to any other epoch nobody could restore, or somebody else might read: no new backup may need it.
     pub async fn restorable_epochs(
         &self,
         listing: &Listing,
@@ -342,6 +346,7 @@ impl Vault {
         let mut restorable = Vec::new();
         for (epoch, revision) in listing.epochs.iter().rev() {
             match self.verified_epoch(*epoch, *revision, problems).await? {
+                Some(found) if found.retired => {}
                 Some(found) if found.opens_for(recovery) => restorable.push(found),
                 Some(other) => problems.push(format!(
                     "epoch {epoch} is sealed to {} and to no configured recipient: nothing of it is used",
@@ -378,7 +383,8 @@ impl Vault {
             if !recipient.is_native() {
                 return Err(Error::Damaged { key, what: "data is sealed to no plugin".to_owned() });
             }
-            return Ok(Some(Epoch { id: epoch, recipient, sealed_to: document.sealed_to }));
+            let EpochDocument { sealed_to, retired, .. } = document;
+            return Ok(Some(Epoch { id: epoch, recipient, sealed_to, retired }));
         }
         Ok(None)
     }
@@ -407,6 +413,7 @@ impl Vault {
             recipient: identity.recipient().to_string(),
             sealed_to: sealed_to.clone(),
             sealed: self.seal_secret(&identity, recipients).await?,
+            retired: false,
         };
         let key = VaultObject::Epoch(id, 1).key(&self.target);
         let body = Bytes::from(signed::write(&document, &key, &keys.mac));
@@ -416,7 +423,7 @@ impl Vault {
         if kept != body {
             return Err(Error::Torn { key, sent: body.len() as u64, kept: kept.len() as u64 });
         }
-        Ok(Epoch { id, recipient: identity.recipient().clone(), sealed_to })
+        Ok(Epoch { id, recipient: identity.recipient().clone(), sealed_to, retired: false })
     }
 
     /// Seals an epoch's secret. May run plugins, so it happens where waiting is allowed.

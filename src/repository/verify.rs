@@ -19,14 +19,14 @@ use crate::codec::digest::sha256;
 use crate::codec::seal::Identity;
 use crate::repository::Error;
 use crate::repository::checkpoint::Present;
-use crate::repository::decoded::{Proven, Sums, Table, Tables};
+use crate::repository::decoded::{Sums, Table, Tables, decode};
 use crate::repository::layout::VaultObject;
 use crate::repository::manifest::Manifest;
 use crate::repository::marker::{Marker, ObjectFacts};
-use crate::repository::pack_cache::{self, OpenPack, PackCache};
+use crate::repository::pack_cache::{self, PackCache};
 use crate::repository::presence::lacks;
 use crate::repository::proof::{self, Coverage, Keep};
-use crate::repository::reader::{self, BackupReader};
+use crate::repository::reader::{BackupReader, Checks};
 use crate::repository::vault::{Listing, Vault};
 
 /// How much is read.
@@ -231,6 +231,9 @@ impl Verification<'_> {
                 Ok(()) => {}
             }
         }
+        for error in self.vault.bad_vouches(&self.listing).await? {
+            self.found(error, Vec::new())?;
+        }
         let needed = &self.needed;
         self.report.unreferenced_packs = self.listing.packs.keys().filter(|hash| !needed.contains_key(hash)).count();
         Ok(markers)
@@ -352,11 +355,13 @@ impl Verification<'_> {
 
     /// Opens every manifest, then every chunk of every chosen pack that one names, and adds up what the parts come to.
     async fn manifests(&mut self, markers: &[Marker]) -> Result<(), Error> {
-        let (mut epochs, mut opened) = (BTreeMap::new(), Vec::new());
+        let (mut epochs, mut opened) = (BTreeMap::<Hash32, (EpochId, Arc<Checks>)>::new(), Vec::new());
         for marker in markers {
             match self.open(marker.id).await {
                 Ok(reader) => {
-                    epochs.extend(reader.manifest().packs.iter().map(|pack| (pack.sha256, pack.epoch)));
+                    for pack in &reader.manifest().packs {
+                        epochs.entry(pack.sha256).or_insert_with(|| (pack.epoch, Arc::clone(reader.checks())));
+                    }
                     opened.push(marker.id);
                 }
                 Err(Error::PackMissing { .. }) => {} // Found by the first rung.
@@ -365,8 +370,8 @@ impl Verification<'_> {
         }
         for hash in self.order.clone() {
             let before = self.report.coverage.packs_read;
-            if let Some(epoch) = epochs.get(&hash) {
-                self.open_pack(hash, *epoch).await?;
+            if let Some((epoch, checks)) = epochs.get(&hash) {
+                self.open_pack(hash, *epoch, checks).await?;
                 self.keep(before).await;
             }
         }
@@ -407,7 +412,7 @@ impl Verification<'_> {
     }
 
     /// Decodes a pack, unless it was decoded before. An empty table stands for one that could not be opened.
-    async fn open_pack(&mut self, hash: Hash32, epoch: EpochId) -> Result<(), Error> {
+    async fn open_pack(&mut self, hash: Hash32, epoch: EpochId, checks: &Arc<Checks>) -> Result<(), Error> {
         if self.tables.0.contains_key(&hash) {
             return Ok(());
         }
@@ -424,7 +429,10 @@ impl Verification<'_> {
             Err(error) => return self.was_read(hash, Err(error)),
         };
         let (before, affected) = (self.report.findings.len(), self.affected_by(hash));
-        let proven = self.decode(&open, &affected).await?;
+        let (proven, damage) = decode(&open, checks).await;
+        for error in damage {
+            self.found(error, affected.clone())?;
+        }
         self.tables.0.insert(hash, Table { entries: open.entries.clone(), proven });
         self.was_read(hash, Ok(()))?;
         if before < self.report.findings.len() {
@@ -446,31 +454,6 @@ impl Verification<'_> {
         };
         self.epochs.insert(epoch, opened.clone());
         Ok(opened)
-    }
-
-    /// Decodes every chunk of a pack; what is returned is shorter than its table where a chunk is damaged.
-    async fn decode(&mut self, open: &Arc<OpenPack>, affected: &[BackupId]) -> Result<Vec<Proven>, Error> {
-        let keys = self.vault.keys().map(|keys| (keys.chunk_id.clone(), keys.rows.clone()));
-        let mut proven = Vec::with_capacity(open.entries.len());
-        for entry in open.entries.clone() {
-            let (pack, keys) = (Arc::clone(open), keys.clone());
-            let decoded = cpu::run(move || {
-                let plain = reader::decode_chunk(&pack, &entry, keys.as_ref().map(|(chunk_id, _)| chunk_id))?;
-                Ok(keys.map(|(_, rows)| {
-                    let (count, sum) = rows.rows_of(&plain);
-                    Proven { rows: count, sum, hash: rows.row(&plain) }
-                }))
-            });
-            match decoded.await {
-                Ok(chunk) => proven.extend(chunk),
-                Err(error) => self.found(error, affected.to_vec())?,
-            }
-        }
-        if proven.len() < open.entries.len() {
-            // Which chunk is which could no longer be told.
-            proven.clear();
-        }
-        Ok(proven)
     }
 
     /// Takes back what was found of backups that a pruner has removed since the listing: markers go first, packs last, so what

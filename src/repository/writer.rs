@@ -125,6 +125,7 @@ impl BackupWriter {
             return Err(Error::NoRecipient);
         }
         let listing = vault.list().await?;
+        vault.check_key_is_current(&listing).await?;
         let mut problems = Vec::new();
         let restorable = vault.restorable_epochs(&listing, &options.recovery, &mut problems).await?;
         let epochs = restorable.iter().map(|epoch| epoch.id).collect();

@@ -25,6 +25,7 @@ mod proofs;
 mod prune;
 mod recovery;
 mod restore;
+mod rotation;
 mod secrets;
 mod servers;
 mod sizes;

@@ -164,7 +164,8 @@ fn failures_are_few(case: &Case, results: &Results, outcome: Outcome, told: &str
     let failed: Vec<String> = results.iter().filter_map(|one| one.as_ref().err()).map(ToString::to_string).collect();
     let most = match outcome {
         Outcome::AllSucceed => 0,
-        Outcome::OneMayFail if case.number == 1 => results.len(),
+        // Two calls open it.
+        Outcome::OneMayFail if case.number <= 2 => results.len(),
         Outcome::OneMayFail => 1,
     };
     assert!(failed.len() <= most, "{told}: {failed:?}");

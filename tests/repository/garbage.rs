@@ -58,6 +58,15 @@ async fn samples() -> Vec<(Kind, Vec<u8>)> {
         read_at: ReadTimes::default(),
         drill: None,
     };
+    let (key, hash, of) = ("0123456789abcdef", "ab".repeat(32), serde_json::to_string(vault.target()).expect("JSON"));
+    let run = marker.run_id;
+    let vouch = format!(
+        r#"{{"format":1,"vault":{of},"id":"{run}","rotation":"{run}","documents":{{"keys/x.json":"{hash}"}}}}"#
+    );
+    let done = format!(
+        r#"{{"format":1,"repository":"{}","rotation":"{run}","key":"{key}","at":"2026-12-01T00:00:00Z","former_keys":"x","former_lost":false,"documents":{{"runs/x.json":"{hash}"}}}}"#,
+        world.repository.id()
+    );
     vec![
         (Kind::Repository, get(layout::repository_document()).await),
         (Kind::Epoch, get(VaultObject::Epoch(marker.epoch, 1).key(vault.target())).await),
@@ -70,6 +79,8 @@ async fn samples() -> Vec<(Kind, Vec<u8>)> {
         (Kind::Manifest, inside(&manifest, epoch.clone(), manifest::MAX_MANIFEST_BYTES)),
         (Kind::Pack, seal::open(&pack, &[epoch], pack.len()).expect("open")),
         (Kind::Name, format!("backups/{}/backup.json", marker.id).into_bytes()),
+        (Kind::Vouch, signed(&vouch)),
+        (Kind::Rotation, signed(&done)),
     ]
 }
 

@@ -16,6 +16,7 @@ mod proof;
 mod prune;
 mod renewal;
 mod reseal;
+mod rotation;
 mod round_trip;
 mod scale;
 pub(crate) mod support;

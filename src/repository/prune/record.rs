@@ -73,7 +73,7 @@ pub struct Reports {
 
 /// Lists the reports of runs and reads the newest record of a prune.
 pub async fn read_reports(repository: &Repository, now: DateTime<Utc>) -> Result<Reports, Error> {
-    let mac = repository.mac().ok_or(Error::NoKey { action: "pruning" })?;
+    repository.mac().ok_or(Error::NoKey { action: "pruning" })?;
     let failed = |source| Error::Store { action: "list the run reports", source };
     let mut reports = Reports::default();
     let mut records: BTreeMap<RunId, ObjectKey> = BTreeMap::new();
@@ -100,7 +100,7 @@ pub async fn read_reports(repository: &Repository, now: DateTime<Utc>) -> Result
             Err(error) if error.is_not_found() => continue,
             got => got.map_err(|source| Error::Store { action: "read the record of a prune", source })?,
         };
-        match signed::read::<Record>(&bytes, key, &mac) {
+        match repository.read_record::<Record>(&bytes, key) {
             Ok(record) if newest.as_ref().is_some_and(|(_, known)| record.planned_at < known.planned_at) => {}
             Ok(record) => newest = Some((*run, record)),
             Err(error) => reports.problems.push(format!("object {key}: {error}; it was passed over")),
@@ -122,11 +122,10 @@ async fn forget_erased(
     reports: &mut Reports,
     erased: impl Iterator<Item = &ObjectKey>,
 ) -> Result<(), Error> {
-    let mac = repository.mac().ok_or(Error::NoKey { action: "pruning" })?;
     for key in erased {
         let got = repository.store().get(key).await;
         let bytes = got.map_err(|source| Error::Store { action: "read the record of an erasure", source })?;
-        match signed::read::<erase::Record>(&bytes, key, &mac) {
+        match repository.read_record::<erase::Record>(&bytes, key) {
             Ok(record) => drop(reports.remembered.remove(&record.target)),
             Err(error) => reports.problems.push(format!("object {key}: {error}; it was passed over")),
         }
