@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{BackupId, EpochId, Hash32, TargetId};
 use crate::codec::compress;
+use crate::codec::row_cutter::FIRST_BASE_MEAN;
 use crate::codec::seal::{self, Identity, Recipient};
 use crate::repository::json;
 use crate::repository::manifest::Part;
@@ -86,6 +87,13 @@ struct Document {
     memos: Vec<Memo>,
     #[serde(default)]
     elders: Vec<BackupId>,
+    #[serde(default = "first_base_mean")]
+    base_mean: u32,
+}
+
+/// Of documents that do not say it.
+fn first_base_mean() -> u32 {
+    FIRST_BASE_MEAN
 }
 
 /// An index, or a segment of one (which has only packs and chunks).
@@ -105,6 +113,8 @@ pub struct Index {
     pub memos: Vec<Memo>,
     /// Older backups whose markers verified: they serve the periods of retention, and need not be read again.
     pub elders: Vec<BackupId>,
+    /// The mean chunk size of the vault's smaller tables.
+    pub base_mean: u32,
 }
 
 /// Why an index cannot be used. It only costs storing chunks again.
@@ -140,6 +150,7 @@ impl Index {
             segments: self.segments.clone(),
             memos: self.memos.clone(),
             elders: self.elders.clone(),
+            base_mean: self.base_mean,
         };
         serde_json::to_vec(&document).expect("our documents have only string keys")
     }
@@ -160,7 +171,8 @@ impl Index {
             let chunks = chunks.iter().map(|(id, at)| (*id, place(at, &mut table))).collect();
             let (packs, none) = (table.into_packs(), (Vec::new(), Vec::new(), Vec::new()));
             let (segments, memos, elders) = none;
-            Index { vault: self.vault.clone(), id: self.id, packs, chunks, segments, memos, elders }
+            let (vault, id, base_mean) = (self.vault.clone(), self.id, self.base_mean);
+            Index { vault, id, packs, chunks, segments, memos, elders, base_mean }
         };
         self.chunks.chunks(most).map(segment).collect()
     }
@@ -201,8 +213,8 @@ impl Index {
         if runs.into_iter().any(|run| run.0 as usize >= document.packs.len()) {
             return Err(shape("a memo in no pack"));
         }
-        let Document { vault, id, packs, segments, memos, elders, .. } = document;
-        Ok(Self { vault, id, packs, chunks, segments, memos, elders })
+        let Document { vault, id, packs, segments, memos, elders, base_mean, .. } = document;
+        Ok(Self { vault, id, packs, chunks, segments, memos, elders, base_mean })
     }
 }
 
@@ -238,6 +250,7 @@ impl PackTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::row_cutter::BASE_MEAN;
 
     fn acme() -> TargetId {
         TargetId::tenant("acme").expect("a name")
@@ -266,7 +279,8 @@ mod tests {
             (Hash32([*chunk; 32]), ChunkPlace { pack: *pack, offset: u32::from(*chunk), length: 50 })
         };
         let (packs, chunks) = ((0..packs).map(pack).collect(), chunks.iter().map(chunk).collect());
-        Index { vault: acme(), id, packs, chunks, segments: vec![], memos: vec![], elders: vec![id] }
+        let (segments, memos, elders) = (vec![], vec![], vec![id]);
+        Index { vault: acme(), id, packs, chunks, segments, memos, elders, base_mean: BASE_MEAN }
     }
 
     #[test]
@@ -279,6 +293,15 @@ mod tests {
         assert!(matches!(Index::open(&good, &Identity::from_bytes(&[6; 32]), &acme()), Err(BadIndex::Seal(_))));
         index.chunks[0].1.pack = 1;
         assert!(matches!(open(&sealed(&index)), Err(BadIndex::Shape(_))), "a pack outside the table");
+    }
+
+    #[test]
+    fn an_index_that_does_not_say_its_mean_is_of_the_first_vaults() {
+        let text = String::from_utf8(index(1, &[(2, 0)]).text()).expect("JSON");
+        let before = text.replace(&format!(",\"base_mean\":{BASE_MEAN}"), "");
+        assert_ne!(text, before);
+        assert_eq!(Index::parse(text.as_bytes(), &acme()).expect("parse").base_mean, BASE_MEAN);
+        assert_eq!(Index::parse(before.as_bytes(), &acme()).expect("parse").base_mean, FIRST_BASE_MEAN);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::base::ids::Hash32;
 use crate::codec::block_cutter::BlockCutter;
 use crate::codec::digest::{RowSum, sha256};
 use crate::codec::pack::{MAX_PACK_PLAIN_BYTES, PackBuilder};
-use crate::codec::row_cutter::{CutChunk, CutSizes, RowCutter};
+use crate::codec::row_cutter::{CutChunk, RowCutter};
 use crate::codec::{compress, seal};
 use crate::repository::Error;
 use crate::repository::index::ChunkPlace;
@@ -98,7 +98,7 @@ impl Lane {
 
     /// Begins a part of rows; `whole_bytes` is an estimate of the table that it belongs to.
     pub fn begin_rows(&mut self, name: &str, whole_bytes: u64) {
-        let sizes = CutSizes::for_table(whole_bytes, self.shared.mean_before(name));
+        let sizes = self.shared.cut_sizes(name, whole_bytes);
         let cutter = Cutter::Rows(RowCutter::new(self.shared.rows().clone(), sizes));
         self.begin(name, "rows", cutter, sizes.mean);
     }

@@ -10,7 +10,7 @@ use futures::StreamExt;
 
 use crate::base::ids::{BackupId, EpochId, Hash32};
 use crate::codec::digest::sha256;
-use crate::codec::row_cutter::CutSizes;
+use crate::codec::row_cutter::BASE_MEAN;
 use crate::repository::Error;
 use crate::repository::ancestors::Ancestors;
 use crate::repository::expiry::pack_expiry;
@@ -58,6 +58,7 @@ pub struct Prior {
     outlived: HashSet<Hash32>,
     segments: Vec<OldSegment>,
     memos: HashMap<Hash32, Memo>,
+    base_mean: Option<u32>,
     problems: Vec<String>,
 }
 
@@ -105,6 +106,7 @@ impl Prior {
         let fading = prior.chunks.iter().filter(|(_, chunk)| !lasting.contains(&chunk.place.pack));
         prior.outlived = fading.map(|(id, _)| *id).collect();
         prior.chunks.retain(|_, chunk| lasting.contains(&chunk.place.pack));
+        prior.base_mean = Some(index.base_mean);
         prior.memos = index.memos.into_iter().map(|memo| (memo.part, memo)).collect();
         Ok(prior)
     }
@@ -185,9 +187,14 @@ impl Prior {
         self.memos.get(part)
     }
 
-    /// The mean chunk size that a part was cut with last time.
+    /// The mean chunk size that a part was cut with last time, where it was not the vault's smallest.
     pub(crate) fn mean_before(&self, part: &Hash32) -> Option<u32> {
-        self.memo(part).map(|memo| memo.mean_bytes).filter(|mean| *mean >= CutSizes::with_mean(0).mean)
+        self.memo(part).map(|memo| memo.mean_bytes).filter(|mean| *mean > self.base_mean())
+    }
+
+    /// The smallest mean of the vault: it began with it.
+    pub(crate) fn base_mean(&self) -> u32 {
+        self.base_mean.unwrap_or(BASE_MEAN)
     }
 
     /// What an operator should know.

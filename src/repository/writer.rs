@@ -273,8 +273,10 @@ impl Shared {
         &self.options.uploads
     }
 
-    pub(crate) fn mean_before(&self, part: &str) -> Option<u32> {
-        self.prior.mean_before(&self.keys.part_tag(part))
+    /// How a part of a table of about `bytes` is cut.
+    pub(crate) fn cut_sizes(&self, part: &str, bytes: u64) -> CutSizes {
+        let before = self.prior.mean_before(&self.keys.part_tag(part));
+        CutSizes::for_table(bytes, self.prior.base_mean(), before)
     }
 
     pub(crate) fn chunk_id(&self, plain: &[u8]) -> Hash32 {
@@ -357,7 +359,8 @@ impl Shared {
         let segments = kept.iter().map(|number| self.prior.segments()[*number as usize].sha256).collect();
         let memos = parts.iter().filter_map(|(part, stamp)| self.memo(part, *stamp)).collect();
         let (vault, id, packs, elders) = (self.target().clone(), self.id, packs.to_vec(), self.elders.clone());
-        Index { vault, id, packs, chunks, segments, memos, elders }
+        let base_mean = self.prior.base_mean();
+        Index { vault, id, packs, chunks, segments, memos, elders, base_mean }
     }
 
     /// The segments of earlier backups of which at least half is in use.
@@ -373,7 +376,7 @@ impl Shared {
     }
 
     fn memo(&self, part: &Part, stamp: Option<[u8; 32]>) -> Option<Memo> {
-        let sticky = part.mean_bytes > CutSizes::with_mean(0).mean;
+        let sticky = part.mean_bytes > self.prior.base_mean();
         if stamp.is_none() && !sticky {
             return None;
         }

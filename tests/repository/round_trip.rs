@@ -1,12 +1,19 @@
 //! What goes in comes out, and what is known is not stored again.
 
 use dbkeeper::base::class::Class;
-use dbkeeper::base::ids::TargetId;
+use dbkeeper::base::ids::{BackupId, TargetId};
+use dbkeeper::codec::digest::sha256;
+use dbkeeper::codec::row_cutter::{BASE_MEAN, FIRST_BASE_MEAN};
 use dbkeeper::codec::seal::Identity;
+use dbkeeper::repository::index::Index;
+use dbkeeper::repository::layout::VaultObject;
+use dbkeeper::repository::marker::{Marker, ObjectFacts};
 use dbkeeper::repository::reader::Wanted;
+use dbkeeper::repository::vault::Vault;
 use dbkeeper::repository::{Error, Repository};
 
 use crate::repository::support::{KEY, Table, World, expected, rows};
+use crate::support::forge::Forger;
 
 #[tokio::test]
 async fn every_part_comes_back_byte_for_byte() {
@@ -64,6 +71,40 @@ async fn a_stamped_part_is_reused_unread_and_only_under_the_same_stamp() {
     world.advance(1);
     world.back_up(&world.acme(), b"A new stamp", &[]).await.expect("back up");
     assert_eq!(world.restore_newest(&world.acme()).await.expect("restore"), [b"A new stamp".to_vec()]);
+}
+
+/// Says in the index of a backup with which mean the vault began.
+async fn begin_with(vault: &Vault, id: BackupId, mean: u32) {
+    let (writer, identity) = (Forger::writer(vault), vault.keys().expect("the key").index.clone());
+    let mut index = Index::open(&writer.index(id).await, &identity, vault.target()).expect("open");
+    index.base_mean = mean;
+    let sealed = Index::seal(&index.text(), identity.recipient()).expect("seal");
+    let facts = ObjectFacts { sha256: sha256(&sealed), bytes: sealed.len() as u64 };
+    writer.put(&VaultObject::Index(id).key(vault.target()), sealed).await;
+    let place = |marker: &mut Marker| {
+        marker.index = facts;
+        marker.index_inline = None;
+    };
+    writer.rewrite_marker(id, place).await;
+}
+
+#[tokio::test]
+async fn a_vault_keeps_the_mean_that_it_began_with() {
+    let world = World::new().await;
+    let vault = world.acme();
+    let tables: [Table; 1] = [("table:1", rows(100_000, 1))];
+    let mean = async |id| world.open(&vault, id).await.expect("open").part("table:1").expect("a part").mean_bytes;
+    let first = world.back_up(&vault, b"S", &tables).await.expect("back up").marker;
+    assert_eq!(mean(first.id).await, BASE_MEAN);
+    begin_with(&vault, first.id, FIRST_BASE_MEAN).await;
+    world.advance(1);
+    let second = world.back_up(&vault, b"S", &tables).await.expect("back up").marker;
+    assert_eq!(mean(second.id).await, FIRST_BASE_MEAN);
+    world.advance(1);
+    let third = world.back_up(&vault, b"S", &tables).await.expect("back up").marker;
+    assert_eq!(mean(third.id).await, FIRST_BASE_MEAN);
+    assert!(third.packs.iter().all(|pack| second.packs.contains(pack)), "nothing is stored again");
+    assert_eq!(world.restore_newest(&vault).await.expect("restore"), expected(b"S", &tables));
 }
 
 #[tokio::test]
