@@ -56,10 +56,14 @@ pub(super) fn run(world: &World, arguments: &[&str], code: i32, seen: &Arc<Mutex
     said
 }
 
+/// All there is to hear, also of libraries by paths that are longer than those that the program silences.
+const EVERYTHING: &str = "trace,tokio_postgres::simple_query=trace,tokio_postgres::prepare=trace,tokio_postgres::query=trace,tokio_postgres::connection=trace,\
+    hyper::proto=trace,hyper_util::client=trace,rustls::client=trace,aws_smithy_runtime::client=trace,aws_sigv4::http_request=trace";
+
 /// The same, whatever the exit code.
 pub(super) fn run_to_any_end(world: &World, arguments: &[&str], seen: &Arc<Mutex<Seen>>) -> (Option<i32>, Vec<u8>) {
     let mut command = world.sandbox.command(arguments);
-    command.env("DBKEEPER_LOG", "trace").env("PLANTED_PASSWORD", PASSWORD).env("TMPDIR", world.sandbox.path("tmp"));
+    command.env("DBKEEPER_LOG", EVERYTHING).env("PLANTED_PASSWORD", PASSWORD).env("TMPDIR", world.sandbox.path("tmp"));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run dbkeeper");
     let (pid, done) = (child.id(), Arc::new(AtomicBool::new(false)));
     let (watched, ended) = (Arc::clone(seen), Arc::clone(&done));
