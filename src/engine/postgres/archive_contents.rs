@@ -65,6 +65,12 @@ struct Entry {
     position: usize,
 }
 
+impl Entry {
+    fn is_table(&self) -> bool {
+        self.kind == "TABLE" && self.catalog == PG_CLASS
+    }
+}
+
 /// The table of contents of an archive.
 #[derive(Clone, Debug)]
 pub(super) struct Contents(BTreeMap<u32, Entry>);
@@ -100,6 +106,23 @@ impl Contents {
         Self(entries)
     }
 
+    /// Gives every table the id that it has in the backup, where the archive was made of another database: one of equal
+    /// definitions, or the same one before it was made anew. `tables` are ids, schemas and names.
+    ///
+    /// Where names with spaces can be read in two ways, the table's own OID decides, and then the longer name.
+    pub(super) fn identify<'a>(&mut self, tables: impl Iterator<Item = (u32, &'a str, &'a str)>) {
+        let mut starts: Vec<(String, u32)> =
+            tables.map(|(id, schema, name)| (format!("{} {} ", schema, name).replace(['\n', '\r'], " "), id)).collect();
+        starts.sort_by_key(|(start, _)| std::cmp::Reverse(start.len()));
+        for entry in self.0.values_mut().filter(|entry| entry.is_table()) {
+            let mut named = starts.iter().filter(|(start, _)| entry.words.starts_with(start)).map(|(_, id)| *id);
+            let longest = named.clone().next();
+            let known = named.find(|id| *id == entry.oid).or(longest);
+            // The backup holds no rows of it: an id that no table has.
+            entry.oid = known.unwrap_or(u32::MAX - u32::try_from(entry.position).unwrap_or(0));
+        }
+    }
+
     /// The names of the extensions that the archive creates.
     pub(super) fn extensions(&self) -> Vec<String> {
         let extensions = self.0.values().filter(|entry| entry.kind == "EXTENSION");
@@ -116,14 +139,14 @@ impl Contents {
         let shown = |name: &str| name.replace(['\n', '\r'], " ");
         let mut starts = vec![format!("public {} ", shown(name))];
         starts.extend(name.split_once('.').map(|(schema, name)| format!("{} {} ", shown(schema), shown(name))));
-        let tables = self.0.values().filter(|entry| entry.kind == "TABLE" && entry.catalog == PG_CLASS);
+        let tables = self.0.values().filter(|entry| entry.is_table());
         let named = tables.filter(|entry| starts.iter().any(|start| entry.words.starts_with(start)));
         named.map(|entry| entry.oid).collect()
     }
 
     /// The tables with these OIDs, their partitions, all that they need, and what belongs to them.
     pub(super) fn select(&self, oids: &BTreeSet<u32>) -> Selection {
-        let is_wanted = |entry: &Entry| entry.kind == "TABLE" && entry.catalog == PG_CLASS && oids.contains(&entry.oid);
+        let is_wanted = |entry: &Entry| entry.is_table() && oids.contains(&entry.oid);
         let wanted = self.0.iter().filter(|(_, entry)| is_wanted(entry));
         let mut tables: BTreeSet<u32> = wanted.map(|(id, _)| *id).collect();
         self.add_partitions(&mut tables);
@@ -249,5 +272,22 @@ mod tests {
         assert_eq!(contents.tables_named("public.with space"), BTreeSet::from([101]));
         assert_eq!(contents.tables_named("parent"), BTreeSet::from([100]));
         assert_eq!(contents.tables_named("reads"), BTreeSet::new());
+    }
+
+    #[test]
+    fn tables_of_a_shared_archive_have_the_ids_of_the_backup() {
+        let identified = |tables: &[(u32, &str, &str)]| {
+            let mut contents = Contents::parse(LIST);
+            contents.identify(tables.iter().copied());
+            ["parent", "with space", "other"].map(|name| contents.tables_named(name))
+        };
+        let one = |id: u32| BTreeSet::from([id]);
+        // Each has the OID that another has in the archive.
+        let moved = [(102, "public", "parent"), (100, "public", "with space"), (101, "public", "other")];
+        assert_eq!(identified(&moved), [one(102), one(100), one(101)]);
+        let with_another = [moved[0], (7, "public", "with"), moved[1], moved[2]];
+        assert_eq!(identified(&with_another), [one(102), one(100), one(101)], "the longer name");
+        let [parent, _, other] = identified(&[(9, "public", "with space")]);
+        assert!(parent != one(100) && other != one(102) && parent != other, "without rows in the backup");
     }
 }

@@ -369,7 +369,8 @@ impl RestoreSession for PostgresRestore {
 
     async fn prepare(&mut self, schema: &mut dyn PartSource) -> Result<(), Error> {
         let archive = Archive::receive(schema, self.options.search_path.as_deref()).await?;
-        let contents = archive.contents(&self.program, &self.server).await?;
+        let mut contents = archive.contents(&self.program, &self.server).await?;
+        contents.identify(self.details.relations.iter().map(|one| (one.id, one.schema.as_str(), one.name.as_str())));
         check_extensions(&self.maintenance, &contents).await?;
         let selection = self.select(&contents)?;
         if contents.has_subscriptions() {
