@@ -15,7 +15,7 @@ use crate::base::ids::{BackupId, Hash32, TargetId, TargetKind};
 use crate::codec::compress;
 use crate::codec::digest::MacKey;
 use crate::repository::marker::{FORMAT, Parent};
-use crate::repository::{Error, Repository, keys, layout};
+use crate::repository::{Error, Repository, json, keys, layout};
 use crate::store::ObjectKey;
 
 /// What every checkpoint begins with.
@@ -26,6 +26,13 @@ pub const MAX_CHECKPOINT_BYTES: usize = 64 << 20;
 
 /// The largest content of a checkpoint, decompressed.
 const MAX_CONTENT_BYTES: usize = 256 << 20;
+
+/// How many times larger its content may be than its compressed form. Of each backup 20 bytes are random and some 150 at most
+/// are not, so it is 8 times at most; what grows more is a bomb.
+const MAX_GROWTH: usize = 32;
+
+/// What a content may have however little there was of it compressed.
+const MIN_CONTENT_BYTES: usize = 64 << 10;
 
 /// The first half of the SHA-256 of a marker's bytes: enough to tell that it is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,14 +161,8 @@ impl Checkpoint {
     /// Reads a line of this repository. Without its key nobody can tell who wrote it, and the caller must say so.
     pub fn parse(text: &str, repository: &Repository) -> Result<Self, BadCheckpoint> {
         let shape = BadCheckpoint::Shape;
-        let (signed, signature) = text.trim().rsplit_once(':').ok_or(shape("it has no signature"))?;
-        let signature: Hash32 = signature.parse().map_err(|_| shape("it has no whole signature"))?;
-        let frame = signed.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(':'));
-        let frame = frame.ok_or(shape("it does not begin with dbkeeper-checkpoint-1:"))?;
-        let frame = BASE64_URL_SAFE_NO_PAD.decode(frame).map_err(|_| shape("its middle is no base64url"))?;
+        let Line { signed, signature, content } = Line::read(text)?;
         let is_ours = repository.checkpoint_mac().map(|mac| mac.verify(&[signed.as_bytes()], &signature));
-        let json = compress::decompress_document(&frame, MAX_CONTENT_BYTES).map_err(|_| shape("it is damaged"))?;
-        let content: Content = serde_json::from_slice(&json).map_err(|_| shape("it is damaged"))?;
         if content.repository != repository.id().to_string() {
             return Err(BadCheckpoint::OtherRepository);
         }
@@ -185,6 +186,36 @@ fn is_former(repository: &Repository, signed: &str, signature: &Hash32) -> bool 
     let former = repository.replaced().into_iter().flat_map(|replaced| replaced.former.iter());
     let mut macs = former.map(|key| keys::checkpoint_mac(key, repository.id()));
     macs.any(|mac| mac.verify(&[signed.as_bytes()], signature))
+}
+
+/// A line, taken apart. Nothing of it is verified.
+struct Line<'a> {
+    /// What the signature covers.
+    signed: &'a str,
+    signature: Hash32,
+    content: Content,
+}
+
+impl<'a> Line<'a> {
+    /// Takes no more memory than the length of the text allows, whatever stands in it.
+    fn read(text: &'a str) -> Result<Self, BadCheckpoint> {
+        let shape = BadCheckpoint::Shape;
+        let (signed, signature) = text.trim().rsplit_once(':').ok_or(shape("it has no signature"))?;
+        let signature: Hash32 = signature.parse().map_err(|_| shape("it has no whole signature"))?;
+        let frame = signed.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix(':'));
+        let frame = frame.ok_or(shape("it does not begin with dbkeeper-checkpoint-1:"))?;
+        let frame = BASE64_URL_SAFE_NO_PAD.decode(frame).map_err(|_| shape("its middle is no base64url"))?;
+        let most = frame.len().saturating_mul(MAX_GROWTH).clamp(MIN_CONTENT_BYTES, MAX_CONTENT_BYTES);
+        let json = compress::decompress_document(&frame, most).map_err(|_| shape("it is damaged"))?;
+        let content: Content = json::read(&json).map_err(|_| shape("it is damaged"))?;
+        Ok(Self { signed, signature, content })
+    }
+}
+
+/// Reads a line of whatever repository, signed by whomever.
+pub(super) fn read_unverified(text: &str) -> Result<Checkpoint, BadCheckpoint> {
+    let content = Line::read(text)?.content;
+    content.checked().ok_or(BadCheckpoint::Shape("it names what is no backup"))
 }
 
 impl Content {

@@ -13,7 +13,7 @@ use crate::repository::layout::{self, VaultObject};
 use crate::repository::manifest::Manifest;
 use crate::repository::marker::Marker;
 use crate::repository::proof::Proof;
-use crate::repository::{RepositoryDocument, json, rotation, signed, vault, vouch};
+use crate::repository::{RepositoryDocument, checkpoint, json, rotation, signed, vault, vouch};
 
 /// A kind of stored object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +44,13 @@ pub enum Kind {
     Report,
     /// What `doctor` leaves, and keys as such: only their names are read.
     Name,
+    /// The line of a checkpoint, which is kept elsewhere and comes back by hand.
+    Checkpoint,
 }
 
 impl Kind {
     /// All kinds; new ones at the end, since the seeds of the fuzzers count them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Repository,
         Self::Epoch,
         Self::Pack,
@@ -62,6 +64,7 @@ impl Kind {
         Self::Name,
         Self::Vouch,
         Self::Rotation,
+        Self::Checkpoint,
     ];
 
     /// The last words of the key under which `FORMAT.md` lists it.
@@ -80,6 +83,7 @@ impl Kind {
             Self::Rotation => "<new key>.json",
             Self::Report => "<worker>.json",
             Self::Name => "probe/…",
+            Self::Checkpoint => "(outside)",
         }
     }
 }
@@ -112,6 +116,7 @@ pub fn read(kind: Kind, bytes: &[u8]) -> Result<(), String> {
         Kind::Manifest => read_manifest(bytes),
         Kind::Pack => read_pack(bytes),
         Kind::Name => read_name(bytes),
+        Kind::Checkpoint => read_checkpoint(bytes),
     }
 }
 
@@ -130,6 +135,11 @@ fn read_pack(content: &[u8]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn read_checkpoint(bytes: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    checkpoint::read_unverified(text).map(drop).map_err(|error| error.to_string())
 }
 
 fn read_name(bytes: &[u8]) -> Result<(), String> {
