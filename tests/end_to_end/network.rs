@@ -163,6 +163,22 @@ fn a_restore_ends_with_124_when_the_store_stands_still() {
 }
 
 #[test]
+fn doctor_names_a_server_that_stands_still_and_comes_to_its_end() {
+    let mut dice = Dice::roll("doctor before a server that stands still");
+    let (world, proxies) = world();
+    let moved = measure(&proxies, || drop(world.run(&["doctor"]).expect(0)));
+    world.limit("no_progress = \"10s\"");
+    // From the middle on: it has logged in.
+    let byte = moved[0][1] / 2 + dice.below(moved[0][1] / 3);
+    println!("stands still after {byte} bytes");
+    proxies[0].stall_after(Way::Down, byte);
+    let ended = world.run(&["doctor"]);
+    assert!(proxies[0].is_stalled());
+    assert!([3, 13, 124].contains(&ended.code), "{ended:?}");
+    assert!(ended.stdout.contains("no answer"), "{}", ended.stdout);
+}
+
+#[test]
 fn a_name_that_nobody_resolves_ends_with_10_or_13_and_names_it() {
     let (world, proxies) = world();
     world.backup();

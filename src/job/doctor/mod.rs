@@ -212,7 +212,11 @@ async fn fleet(context: &Context, known: Option<Vec<TargetId>>, checks: &mut Vec
     }
     tenants::check(context, discovery.databases, &facts, checks).await;
     for server in opened.values().filter(|server| facts.contains_key(&server.name)) {
-        leftovers::check(server, checks).await;
+        let (limit, mut found) = (context.config.limits.no_progress, Vec::new());
+        match tokio::time::timeout(limit, leftovers::check(server, &mut found)).await {
+            Ok(()) => checks.extend(found),
+            Err(_) => checks.push(servers::silent(Group::Leftovers, &server.name, limit)),
+        }
     }
 }
 

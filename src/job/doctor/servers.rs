@@ -1,6 +1,9 @@
 //! Each server: who answers, as whom we are logged in, what it can take, and whether its client programs are here.
 
+use std::time::Duration;
+
 use crate::base::class::Class;
+use crate::base::units::print_duration;
 use crate::job::doctor::{Check, Group};
 use crate::job::{Context, chain};
 use crate::sql::postgres::{Connection, NEWEST_MAJOR, connect, quote_identifier, reason};
@@ -78,19 +81,12 @@ pub(super) async fn check(
         checks.push(check.with_fix(Some("leave this server out of the configuration")));
         return None;
     }
-    let connection = match connect(server, database).await {
-        Ok(connection) => connection,
-        Err(error) => {
-            let class = if error.class() == Class::Usage { Class::Usage } else { Class::Database };
-            checks.push(Check::fail(Group::Servers, name, class, chain(&error)).with_fix(error.hint()));
-            return None;
-        }
-    };
-    let answer = match ask(&connection).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            let message = format!("ask for its settings: {}", reason(&error));
-            checks.push(Check::fail(Group::Servers, name, Class::Database, message));
+    let limit = context.config.limits.no_progress;
+    let asked = tokio::time::timeout(limit, question(server, database)).await;
+    let (connection, answer) = match asked.unwrap_or_else(|_| Err(silent(Group::Servers, name, limit))) {
+        Ok(answered) => answered,
+        Err(check) => {
+            checks.push(check);
             return None;
         }
     };
@@ -103,6 +99,26 @@ pub(super) async fn check(
     drop(connection);
     check_programs(context, server, major, checks).await;
     Some(Facts { connections, locks })
+}
+
+/// What is told of a server that does not answer for so long.
+pub(super) fn silent(group: Group, server: &str, limit: Duration) -> Check {
+    let message = format!("no answer for {}", print_duration(limit));
+    let fix = "look for a server that accepts connections and then stands still, or a firewall that forgets them";
+    Check::fail(group, server, Class::Stalled, message).with_fix(Some(fix))
+}
+
+/// Logs in and asks. The error is what is told of it.
+async fn question(server: &Server, database: &str) -> Result<(Connection, Answer), Check> {
+    let name = &server.name;
+    let connection = connect(server, database).await.map_err(|error| {
+        let class = if error.class() == Class::Usage { Class::Usage } else { Class::Database };
+        Check::fail(Group::Servers, name, class, chain(&error)).with_fix(error.hint())
+    })?;
+    let answer = ask(&connection).await.map_err(|error| {
+        Check::fail(Group::Servers, name, Class::Database, format!("ask for its settings: {}", reason(&error)))
+    })?;
+    Ok((connection, answer))
 }
 
 async fn ask(connection: &Connection) -> Result<Answer, tokio_postgres::Error> {

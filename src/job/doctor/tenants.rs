@@ -75,17 +75,18 @@ async fn ask_all(context: &Context, databases: Vec<Database>, facts: &BTreeMap<S
             Arc::new(Semaphore::new(permits))
         });
     }
+    let limit = ANSWER_LIMIT.min(context.config.limits.no_progress);
     let results = fan_out(databases, width.clamp(1, MAX_AT_ONCE), &context.stop, |database| {
         let budget = Arc::clone(&budgets[&address(&database)]);
         async move {
             let _permit = budget.acquire().await.expect("the semaphore is never closed");
             let asked = rights::examine(&database.server, &database.name);
-            let found = match tokio::time::timeout(ANSWER_LIMIT, asked).await {
+            let found = match tokio::time::timeout(limit, asked).await {
                 Ok(answer) => {
                     answer.map_err(|error| Refusal { message: chain(&error), hint: error.hint().map(str::to_owned) })
                 }
                 Err(_) => Err(Refusal {
-                    message: format!("no answer within {}", print_duration(ANSWER_LIMIT)),
+                    message: format!("no answer within {}", print_duration(limit)),
                     hint: Some("look for a blocked session: SELECT * FROM pg_locks WHERE NOT granted;".to_owned()),
                 }),
             };
