@@ -3,7 +3,8 @@
 
 use std::future::{Future, poll_fn};
 use std::process::{Child, Command};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::stop::Gate;
 use super::world::{CONFIG, SHOP, World, wait_until};
+use crate::support::rounds::is_full;
+use crate::support::s3_proxy::S3Proxy;
+use crate::support::s3_stub::Answer;
 use crate::support::seaweed::Seaweed;
 
 /// What `[limits] memory` says in these tests.
@@ -33,16 +37,15 @@ const CHILD: &str = "DBKEEPER_TEST_CONFIG";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Full length, or what a usual run has time for.
-#[expect(clippy::disallowed_methods, reason = "how long a loop runs is the choice of whoever starts the tests")]
 fn rounds(full: usize, short: usize) -> usize {
-    if std::env::var_os("DBKEEPER_FAULT_ROUNDS").is_some() { full } else { short }
+    if is_full() { full } else { short }
 }
 
-/// The most memory that a process has had so far, in KiB.
-fn most_memory_kib(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
-    line.split_whitespace().next().expect("a number").parse().expect("a number")
+/// The most memory that a process has had so far, in KiB; none where it has ended.
+fn most_memory_kib(child: &Child) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Waits until the memory of what stands still grows no more; gives the most that it had.
@@ -52,7 +55,7 @@ fn settled_memory(child: &Child) -> u64 {
     while unchanged < 30 {
         assert!(began.elapsed() < PATIENCE, "it never stands still");
         std::thread::sleep(Duration::from_millis(100));
-        let now = most_memory_kib(child);
+        let now = most_memory_kib(child).expect("it runs");
         unchanged = if now == most { unchanged + 1 } else { 0 };
         most = now;
     }
@@ -91,6 +94,39 @@ fn memory_stays_within_its_limit_while_the_store_or_the_database_stands_still() 
     kill(&world, stalled);
     database.open();
     assert!(most <= LIMIT_KIB, "{most} KiB were taken before a database that stands still");
+}
+
+#[test]
+fn a_store_that_asks_for_patience_for_a_minute_is_borne_within_the_limit_of_memory() {
+    let busy = Duration::from_secs(if is_full() { 60 } else { 5 });
+    let world = World::shared();
+    world.tenant("large", LARGE);
+    let (began, refused) = (Arc::<OnceLock<Instant>>::default(), Arc::new(AtomicU64::new(0)));
+    let (since, counted) = (Arc::clone(&began), Arc::clone(&refused));
+    // From the first pack on it refuses everything.
+    let store = S3Proxy::before(&Seaweed::shared().endpoint, move |_, asked| {
+        let is_pack = asked.line.starts_with("PUT ") && asked.line.contains("/packs/");
+        let since = if is_pack { since.get_or_init(Instant::now) } else { since.get()? };
+        let is_busy = since.elapsed() < busy;
+        counted.fetch_add(u64::from(is_busy), Ordering::SeqCst);
+        is_busy.then(|| Answer::error(503, "SlowDown", "Please reduce your request rate.", ""))
+    });
+    world.use_s3(&store.endpoint);
+    world.reconfigure("[retention]", "[limits]\nmemory = \"128 MiB\"\n\n[retention]");
+    world.run(&["init"]).expect(0);
+    let mut backup = world.start(&["backup", "--tenant", "large"]);
+    let mut most = 0;
+    while backup.try_wait().expect("its state").is_none() {
+        most = most.max(most_memory_kib(&backup).unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    world.finish(backup).expect(0);
+    assert!(began.get().is_some_and(|began| busy <= began.elapsed()), "it was borne to its end");
+    let refused = refused.load(Ordering::SeqCst);
+    println!("{refused} requests were refused within {busy:?}, at most {most} KiB were taken");
+    assert!((2..=busy.as_secs() * 40).contains(&refused), "tried again, and not all the time: {refused}");
+    assert!(32 << 10 < most && most <= LIMIT_KIB, "{most} KiB");
+    world.run(&["verify", "--read-packs"]).expect(0);
 }
 
 /// What a job in this process works with.

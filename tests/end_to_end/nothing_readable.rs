@@ -1,12 +1,15 @@
 //! Nothing readable: markers are planted in rows, names, comments, passwords and keys; every verb runs at `trace` level, in the
 //! good case and where the database, the store or a key fails; then all that was said, stored, handed on or left is searched.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::secrets::{PASSWORD, Seen, contains, require_passwords, run, run_to_any_end};
+use self::search::{Found, Planted};
+use super::secrets::{PASSWORD, Seen, require_passwords, run, run_to_any_end};
 use super::world::{World, wait_until};
+
+mod faults;
+mod line;
+mod search;
 
 /// Command lines of every verb; `tests/cli/help.rs` requires that none is missing. `ID` is a backup of `good`.
 ///
@@ -20,6 +23,7 @@ pub(crate) const VERBS: &[&[&str]] = &[
     &["config", "schema"],
     &["doctor"],
     &["doctor", "--json"],
+    &["doctor", "--store"],
     &["backup", "--tenant", "good", "--json"],
     &["--log-format", "json", "backup", "--all"],
     &["list"],
@@ -30,6 +34,8 @@ pub(crate) const VERBS: &[&[&str]] = &[
     &["verify", "--read-data"],
     &["copy", "--to", "disk"],
     &["checkpoint"],
+    &["checkpoint", "--output", "seen.txt"],
+    &["verify", "--checkpoint", "seen.txt"],
     &["drill", "--tenant", "good", "--server", "pg", "--on-live-server"],
     &["keys", "list"],
     &["keys", "reseal"],
@@ -114,14 +120,23 @@ fn plant(world: &World, name: &str, more: &str) {
     }
 }
 
+/// A password on the server, a folder for temporary files, and a second repository.
+fn lock_up(world: &World) {
+    require_passwords(world);
+    std::fs::create_dir(world.sandbox.path("tmp")).expect("a folder");
+    world.reconfigure("connections = 8", "connections = 8\npassword = { env = \"PLANTED_PASSWORD\" }");
+    let folder = world.sandbox.path("disk");
+    let copy = format!("[[copies]]\nname = \"disk\"\nurl = \"file://{}\"\n\n[encryption]", folder.display());
+    world.reconfigure("[encryption]", &copy);
+}
+
 /// What was said, by what said it.
 type Said = Vec<(String, Vec<u8>)>;
 
 fn run_all_verbs(world: &World, seen: &Arc<Mutex<Seen>>, said: &mut Said) {
     for words in VERBS {
-        let id = if words.contains(&"ID") { world_newest(world) } else { String::new() };
-        let words: Vec<&str> = words.iter().map(|word| if *word == "ID" { id.as_str() } else { *word }).collect();
-        let arguments = [&["-vv"], words.as_slice()].concat();
+        let words = spelled(world, words);
+        let arguments: Vec<&str> = std::iter::once("-vv").chain(words.iter().map(String::as_str)).collect();
         let (code, told) = run_to_any_end(world, &arguments, seen);
         let text = String::from_utf8_lossy(&told);
         assert!(code.is_some_and(|code| code != 101) && !text.contains("panicked"), "{arguments:?}: {code:?} {text}");
@@ -129,7 +144,12 @@ fn run_all_verbs(world: &World, seen: &Arc<Mutex<Seen>>, said: &mut Said) {
     }
 }
 
-fn world_newest(world: &World) -> String {
+/// The words with the newest backup of `good` where a backup is named.
+fn spelled(world: &World, words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| if *word == "ID" { newest(world) } else { (*word).to_owned() }).collect()
+}
+
+fn newest(world: &World) -> String {
     let mut command = world.sandbox.command(&["list", "--tenant", "good", "--json"]);
     let output = command.env("PLANTED_PASSWORD", PASSWORD).output().expect("run dbkeeper");
     let listed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -177,14 +197,7 @@ fn nothing_readable_is_said_stored_handed_on_or_left_whatever_goes_wrong() {
     for (name, trap) in TRAPS {
         plant(&world, name, trap);
     }
-    require_passwords(&world);
-    std::fs::create_dir(world.sandbox.path("tmp")).expect("a folder");
-    world.reconfigure("connections = 8", "connections = 8\npassword = { env = \"PLANTED_PASSWORD\" }");
-    let copy = format!(
-        "[[copies]]\nname = \"disk\"\nurl = \"file://{}\"\n\n[encryption]",
-        world.sandbox.path("disk").display()
-    );
-    world.reconfigure("[encryption]", &copy);
+    lock_up(&world);
     let (seen, mut said) = (Arc::new(Mutex::new(Seen::default())), Said::new());
     run_all_verbs(&world, &seen, &mut said);
     let rows = world.cluster().psql("one_table", "select count(*) from planted_table_b7 where s = 'planted-row-4e1c'");
@@ -192,60 +205,16 @@ fn nothing_readable_is_said_stored_handed_on_or_left_whatever_goes_wrong() {
     assert!(world.sandbox.read("exported.sql").contains(ROW), "and in the export's");
     run_into_traps(&world, &seen, &mut said);
     run_into_damage(&world, &seen, &mut said);
-    let secrets = planted(&world);
-    let mut found = BTreeMap::new();
+    let mut planted = Planted::of(&world);
+    planted.add_identity("the other identity", &world.sandbox.read("other.txt"));
+    planted.add_key("the other key", &world.sandbox.read("other.key"));
+    let mut found = Found::new();
     for (what, text) in said.iter().chain(&seen.lock().expect("no panic").text) {
-        for (kind, secret) in secrets.iter().filter(|(_, secret)| contains(text, secret)) {
-            found.insert(format!("{what} holds {kind}"), line_with(text, secret));
-        }
+        planted.search(what, text, &mut found);
     }
     // All files below the working folder: the repository, its copy, what else was left.
-    for path in files_below(world.sandbox.folder()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if ["exported.sql", "identity.txt", "repository.key"].contains(&name.as_str()) {
-            continue;
-        }
-        let bytes = [std::fs::read(&path).expect("read it"), path.to_string_lossy().into_owned().into_bytes()].concat();
-        for (kind, _) in
-            secrets.iter().chain(&[("a table's name", TABLE.to_owned())]).filter(|(_, word)| contains(&bytes, word))
-        {
-            found.insert(format!("{} holds {kind}", path.display()), String::new());
-        }
-    }
+    assert!(planted.search_files(world.sandbox.folder(), &mut found) > 30, "there is something to look into");
     assert!(found.is_empty(), "{found:#?}");
-}
-
-/// What is searched for. The name of a table may be said to the operator, and stored nowhere.
-fn planted(world: &World) -> Vec<(&'static str, String)> {
-    let kept = world.sandbox.read("identity.txt");
-    let identity = kept.lines().find(|line| !line.starts_with('#')).expect("the identity").to_owned();
-    let key = world.sandbox.read("repository.key").trim().to_owned();
-    let markers = [
-        ("a row", ROW),
-        ("a comment", COMMENT),
-        ("a role's password", ROLE_PASSWORD),
-        ("a large object", LARGE_OBJECT),
-        ("the server's password", PASSWORD),
-        ("the identity", &identity),
-        ("the repository key", &key),
-    ];
-    let mut planted: Vec<(&str, String)> = markers.map(|(kind, text)| (kind, text.to_owned())).to_vec();
-    planted.push(("a setting", SETTING.to_owned()));
-    let query = "select rolpassword from pg_authid where rolpassword is not null";
-    planted.extend(world.cluster().psql("postgres", query).lines().map(|line| ("a verifier", line.to_owned())));
-    planted
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let (folders, mut files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
-    files.extend(folders.iter().flat_map(|folder| files_below(folder)));
-    files
-}
-
-fn line_with(text: &[u8], secret: &str) -> String {
-    let text = String::from_utf8_lossy(text);
-    text.lines().find(|line| line.contains(secret)).unwrap_or_default().chars().take(400).collect()
 }
 
 #[test]

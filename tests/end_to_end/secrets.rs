@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::world::{CONFIG, REPOSITORY, World};
 
@@ -14,11 +17,16 @@ const ROW: &str = "planted-row-d2a8";
 const TABLE: &str = "planted_table_77e1";
 const TENANT: &str = "planted-tenant-0b6d";
 
+/// What a run may take; one that hangs is ended, which is no good end.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a run is looked at all the time.
+const LIVELY: Duration = Duration::from_secs(4);
+
 /// Command lines and environments of all that the program started, and of the program itself.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) children: BTreeSet<String>,
-    pub(super) text: Vec<(String, Vec<u8>)>,
+    pub(super) text: BTreeSet<(String, Vec<u8>)>,
 }
 
 /// The processes below `parent`.
@@ -32,7 +40,7 @@ fn children(parent: u32) -> Vec<u32> {
 fn look(parent: u32, seen: &Mutex<Seen>) {
     let mut seen = seen.lock().expect("no panic");
     if let Ok(line) = std::fs::read(format!("/proc/{parent}/cmdline")) {
-        seen.text.push((format!("the arguments of {parent}"), line));
+        seen.text.insert((format!("the arguments of {parent}"), line));
     }
     for child in children(parent) {
         let (line, environment) =
@@ -41,8 +49,8 @@ fn look(parent: u32, seen: &Mutex<Seen>) {
             let name = String::from_utf8_lossy(line.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
             // Between fork and exec a child is a copy of the program.
             if !name.ends_with("dbkeeper") {
-                seen.text.push((format!("the arguments of {name}"), line));
-                seen.text.push((format!("the environment of {name}"), environment));
+                seen.text.insert((format!("the arguments of {name}"), line));
+                seen.text.insert((format!("the environment of {name}"), environment));
                 seen.children.insert(Path::new(&name).file_name().unwrap_or_default().to_string_lossy().into_owned());
             }
         }
@@ -62,15 +70,49 @@ const EVERYTHING: &str = "trace,tokio_postgres::simple_query=trace,tokio_postgre
 
 /// The same, whatever the exit code.
 pub(super) fn run_to_any_end(world: &World, arguments: &[&str], seen: &Arc<Mutex<Seen>>) -> (Option<i32>, Vec<u8>) {
+    let child = start(world, arguments);
+    watch(child, &world.sandbox.path("tmp"), seen, PATIENCE, Signal::KILL)
+}
+
+/// The same, told by a crash's signal after so long that it ends.
+pub(super) fn run_to_a_crash(
+    world: &World,
+    arguments: &[&str],
+    seen: &Arc<Mutex<Seen>>,
+    after: Duration,
+) -> (Option<i32>, Vec<u8>) {
+    let child = start(world, arguments);
+    watch(child, &world.sandbox.path("tmp"), seen, after, Signal::ABORT)
+}
+
+fn start(world: &World, arguments: &[&str]) -> Child {
     let mut command = world.sandbox.command(arguments);
     command.env("DBKEEPER_LOG", EVERYTHING).env("PLANTED_PASSWORD", PASSWORD).env("TMPDIR", world.sandbox.path("tmp"));
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run dbkeeper");
-    let (pid, done) = (child.id(), Arc::new(AtomicBool::new(false)));
-    let (watched, ended) = (Arc::clone(seen), Arc::clone(&done));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run dbkeeper")
+}
+
+/// Looks at a child until it ends, or is ended by a signal; gives its exit code, if it has one, and all that it said.
+fn watch(
+    child: Child,
+    temporary: &Path,
+    seen: &Arc<Mutex<Seen>>,
+    most: Duration,
+    signal: Signal,
+) -> (Option<i32>, Vec<u8>) {
+    let (pid, done) = (Pid::from_child(&child), Arc::new(AtomicBool::new(false)));
+    let (watched, ended, temporary) = (Arc::clone(seen), Arc::clone(&done), temporary.to_owned());
     let watcher = std::thread::spawn(move || {
+        let (began, mut signalled) = (Instant::now(), false);
         while !ended.load(Ordering::SeqCst) {
-            look(pid, &watched);
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            look(pid.as_raw_nonzero().get().unsigned_abs(), &watched);
+            look_into(&temporary, &watched);
+            if !signalled && most <= began.elapsed() {
+                // Not found: it has just ended.
+                let _ = kill_process(pid, signal);
+                signalled = true;
+            }
+            // Who takes long stands still.
+            std::thread::sleep(Duration::from_millis(if began.elapsed() < LIVELY { 2 } else { 50 }));
         }
     });
     let output = child.wait_with_output().expect("its end");
@@ -78,6 +120,14 @@ pub(super) fn run_to_any_end(world: &World, arguments: &[&str], seen: &Arc<Mutex
     watcher.join().expect("no panic");
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), said)
+}
+
+/// Files that exist only while the program runs.
+fn look_into(temporary: &Path, seen: &Mutex<Seen>) {
+    for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let bytes = std::fs::read(entry.path()).unwrap_or_default();
+        seen.lock().expect("no panic").text.insert((format!("the temporary {}", entry.path().display()), bytes));
+    }
 }
 
 pub(super) fn contains(bytes: &[u8], word: &str) -> bool {

@@ -7,6 +7,12 @@ pub fn rounds(short: usize) -> usize {
     asked.and_then(|text| text.parse().ok()).map_or(short, |asked: usize| asked.max(short))
 }
 
+/// True where `./dev test faults` asks for all that there is, and not for a sample.
+#[expect(clippy::disallowed_methods, reason = "the one home of what ./dev tells the tests of faults")]
+pub fn is_full() -> bool {
+    std::env::var_os("DBKEEPER_FAULT_ROUNDS").is_some()
+}
+
 /// Random numbers that come again with the same seed (SplitMix64).
 pub struct Dice(u64);
 
