@@ -30,43 +30,10 @@ struct File {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Repository {
-    /// `s3://bucket/prefix` or `file:///folder`.
-    #[schemars(regex(pattern = "^(s3|file)://"))]
-    url: String,
     /// Where the repository key is, as keygen makes it. Needed to back up; a restore works without it.
     key: Option<Secret>,
-    /// How often a request to the store is tried before it counts as failed.
-    #[schemars(range(min = 1, max = 20), extend("default" = 6))]
-    attempts: Option<u32>,
-    /// S3: the URL of the service; left out for AWS.
-    endpoint: Option<String>,
-    /// S3: the region; left out for the SDK's own chain.
-    region: Option<String>,
-    /// S3: the bucket stands in the path of a request rather than in its host name.
-    #[schemars(extend("default" = false))]
-    path_style: Option<bool>,
-    /// S3: who logs in; left out, with the secret, for the SDK's own chain (web identity, profiles, instance roles).
-    access_key_id: Option<Secret>,
-    /// S3: the proof of the login.
-    secret_access_key: Option<Secret>,
-    /// S3: the third part of a temporary login.
-    session_token: Option<Secret>,
-    /// S3: a PEM file of certificate authorities to trust instead of the system's.
-    ca_file: Option<String>,
-    /// S3: which checksums are sent: as the SDK finds right, only where the operation requires one, or none.
-    #[schemars(extend("default" = "auto"))]
-    checksums: Option<Checksums>,
-    /// S3: every object is locked until its expiry; the bucket must have been made with object lock.
-    object_lock: Option<ObjectLock>,
-    /// S3: how long a connection may take; at least 1s.
-    #[schemars(extend("default" = "10s"))]
-    connect_timeout: Option<Duration>,
-    /// S3: how long one try of a request may take; at least 1s.
-    #[schemars(extend("default" = "2m"))]
-    request_timeout: Option<Duration>,
-    /// S3: how long the store may answer that it is too busy (503 SlowDown, 429) before that is a failure; at least 1s.
-    #[schemars(extend("default" = "5m"))]
-    slow_down_timeout: Option<Duration>,
+    #[schemars(flatten)]
+    store: Store,
 }
 
 /// A second repository.
@@ -75,11 +42,18 @@ struct Repository {
 struct SecondRepository {
     /// Your name for it, used by `copy --to` and `--repository`.
     name: String,
+    /// The bytes that copy sends there a second, on the average; at least 4 KiB.
+    bandwidth: Option<ByteSize>,
+    #[schemars(flatten)]
+    store: Store,
+}
+
+/// Where a repository is and how it is reached.
+#[derive(JsonSchema)]
+struct Store {
     /// `s3://bucket/prefix` or `file:///folder`.
     #[schemars(regex(pattern = "^(s3|file)://"))]
     url: String,
-    /// The bytes that copy sends there a second, on the average; at least 4 KiB.
-    bandwidth: Option<ByteSize>,
     /// How often a request to the store is tried before it counts as failed.
     #[schemars(range(min = 1, max = 20), extend("default" = 6))]
     attempts: Option<u32>,

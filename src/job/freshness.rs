@@ -1,12 +1,15 @@
 //! How fresh a restore's evidence is: the age of the newest backup, and whether anybody could have hidden a newer one.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::base::ids::{BackupId, TargetId};
 use crate::base::units::print_duration;
 use crate::job::Error;
-use crate::repository::checkpoint::{Alarm, Checkpoint, Present};
+use crate::repository::Repository;
+use crate::repository::checkpoint::{Alarm, Checkpoint, Erasure, Present, erased_since};
 use crate::repository::reader::{Found, Wanted};
 use crate::repository::vault::{Listing, Vault};
 
@@ -42,12 +45,29 @@ impl Freshness {
     }
 }
 
+/// A checkpoint, and what was erased since on purpose.
+pub(super) struct Seen {
+    pub(super) checkpoint: Checkpoint,
+    erased: BTreeMap<TargetId, Erasure>,
+}
+
+impl Seen {
+    /// Looks for erasures since the checkpoint. Without the repository key no record of one can be believed.
+    pub(super) async fn new(checkpoint: Checkpoint, repository: &Repository) -> Result<Self, Error> {
+        let erased = match repository.has_key() {
+            true => erased_since(repository, checkpoint.taken_at).await?,
+            false => BTreeMap::new(),
+        };
+        Ok(Self { checkpoint, erased })
+    }
+}
+
 /// The backup that is meant. That there is none is another matter where the checkpoint saw one.
 pub(super) async fn find(
     wanted: &Wanted,
     vault: &Vault,
     listing: &Listing,
-    checkpoint: Option<&Checkpoint>,
+    checkpoint: Option<&Seen>,
 ) -> Result<Found, Error> {
     let error = match wanted.find(vault, listing).await {
         Ok(found) => return Ok(found),
@@ -58,8 +78,12 @@ pub(super) async fn find(
 }
 
 /// What a checkpoint says of a vault that holds no backup now.
-pub(super) fn gone(checkpoint: &Checkpoint, target: &TargetId) -> Option<Error> {
+pub(super) fn gone(seen: &Seen, target: &TargetId) -> Option<Error> {
+    let Seen { checkpoint, erased } = seen;
     let newest = checkpoint.backups(target).next_back()?;
+    if let Some(Erasure { at, record }) = erased.get(target) {
+        return Some(Error::Erased { target: target.clone(), at: *at, record: record.clone() });
+    }
     Some(Error::Behind {
         target: target.clone(),
         taken_at: checkpoint.taken_at.to_rfc3339(),
@@ -72,9 +96,10 @@ pub(super) async fn freshness(
     vault: &Vault,
     listing: &Listing,
     (wanted, found): (&Wanted, BackupId),
-    checkpoint: Option<&Checkpoint>,
+    seen: Option<&Seen>,
     now: DateTime<Utc>,
 ) -> Result<Freshness, Error> {
+    let checkpoint = seen.map(|seen| &seen.checkpoint);
     let newest = match wanted {
         Wanted::Newest => found,
         // What is named may be all that is genuine.
@@ -97,6 +122,9 @@ pub(super) async fn freshness(
             present.push(Present { id, sha256, parent: None });
         }
         alarms = checkpoint.compare(vault.target(), &present, now);
+        // What was there before an erasure went with it.
+        let erased = seen.and_then(|seen| seen.erased.get(vault.target()));
+        alarms.retain(|alarm| erased.is_none_or(|erasure| erasure.at < alarm.backup.created_at()));
     }
     let checkpoint_at = checkpoint.map(|checkpoint| checkpoint.taken_at);
     let newest_at = newest.created_at();

@@ -107,6 +107,16 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// All that was stored of it was destroyed on purpose.
+    #[error("{target} was erased on {}: the signed record of it is {record}", .at.format("%Y-%m-%d %H:%M UTC"))]
+    Erased {
+        /// Whose backups.
+        target: TargetId,
+        /// When.
+        at: chrono::DateTime<chrono::Utc>,
+        /// The key of the record.
+        record: store::ObjectKey,
+    },
     /// A backup that a checkpoint saw is not there any more.
     #[error("{target} is not as the checkpoint of {taken_at} saw it: {what}")]
     Behind {
@@ -140,7 +150,7 @@ impl Error {
             Self::Engine(error) => error.class(),
             Self::Restore(restoring::Error::Engine(cause)) if is_lost(cause) => Class::Database,
             Self::Restore(error) => error.class(),
-            Self::NothingSelected { .. } => Class::Empty,
+            Self::NothingSelected { .. } | Self::Erased { .. } => Class::Empty,
             Self::Refused { .. } | Self::Unconfigured { .. } => Class::Usage,
             Self::Stopped => Class::Cancelled,
             Self::Silent { .. } => Class::Stalled,
@@ -170,6 +180,9 @@ impl Error {
             Self::Silent { .. } => Some(
                 "look for a server that accepts connections and then stands still; [limits] no_progress says how long to wait"
                     .to_owned(),
+            ),
+            Self::Erased { .. } => Some(
+                "nothing of it can be restored from here: look for a copy that somebody else keeps, if that is allowed".to_owned(),
             ),
             Self::Stopped | Self::Other { .. } => None,
         }

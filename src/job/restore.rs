@@ -17,11 +17,10 @@ use crate::engine::Description;
 use crate::engine::postgres::restore::{Mode, RestoreOptions};
 use crate::fleet::FindingKind;
 use crate::job::damage::{self, explain};
-use crate::job::freshness::{self, Freshness, freshness};
+use crate::job::freshness::{self, Freshness, Seen, freshness};
 use crate::job::places::{owned_by_another, refuse_shared_places};
 use crate::job::restore_options::restore_options;
 use crate::job::{Context, Error, chain, checkpoint};
-use crate::repository::checkpoint::Checkpoint;
 use crate::repository::reader::{BackupReader, Found, Wanted};
 use crate::repository::vault::{Listing, Vault};
 use crate::repository::{self, Repository};
@@ -130,10 +129,11 @@ impl Impossible {
     }
 }
 
-/// The targets that a checkpoint saw and that have no vault any more.
-fn lost(checkpoint: &Checkpoint, known: &[TargetId]) -> Vec<Impossible> {
-    let targets = checkpoint::without_vault(checkpoint, known).into_iter();
-    targets.filter_map(|target| Some(Impossible::new(target.clone(), &freshness::gone(checkpoint, &target)?))).collect()
+/// The targets that a checkpoint saw and that have no vault any more: those that somebody hid, and those that were erased.
+fn lost(seen: &Seen, known: &[TargetId]) -> (Vec<Impossible>, Vec<Impossible>) {
+    let targets = checkpoint::without_vault(&seen.checkpoint, known).into_iter();
+    let told = targets.filter_map(|target| Some(Impossible::new(target.clone(), &freshness::gone(seen, &target)?)));
+    told.partition(|one| one.class != Class::Empty)
 }
 
 /// Where a target's database is or was.
@@ -152,7 +152,7 @@ struct Planner<'a> {
     discovery: Result<crate::fleet::Discovery, String>,
     run: RunId,
     budget: ByteBudget,
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<Seen>,
 }
 
 /// Plans what `request` asks for. Nothing is changed.
@@ -166,7 +166,9 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
             let (mut targets, _) = planner.repository.vaults().await?;
             // The central database last: until it is swapped, the application sees no tenant that is not there yet.
             targets.sort_by_key(|target| (target.kind == TargetKind::Central, target.clone()));
-            plan.impossible = planner.checkpoint.iter().flat_map(|seen| lost(seen, &targets)).collect();
+            if let Some(seen) = &planner.checkpoint {
+                (plan.impossible, plan.without_backup) = lost(seen, &targets);
+            }
             for target in targets {
                 match Box::pin(planner.step(&target)).await {
                     Ok(step) => plan.steps.push(step),
@@ -204,6 +206,10 @@ impl<'a> Planner<'a> {
         };
         let budget = ByteBudget::new(context.config.limits.pipeline_bytes() / 2);
         let checkpoint = request.checkpoint.as_deref().map(|text| checkpoint::read(text, &repository)).transpose()?;
+        let checkpoint = match checkpoint {
+            Some(checkpoint) => Some(Seen::new(checkpoint, &repository).await?),
+            None => None,
+        };
         let run = context.new_run();
         Ok(Self { context, request, repository, servers, identities, discovery, run, budget, checkpoint })
     }

@@ -101,8 +101,10 @@ impl Compared {
             return Ok(());
         }
         let missed: BTreeSet<TargetId> = self.alarms.iter().map(|alarm| alarm.target.clone()).collect();
-        self.erased = &erased_since(repository, self.taken_at).await? & &missed;
-        self.alarms.retain(|alarm| !self.erased.contains(&alarm.target));
+        let erasures = erased_since(repository, self.taken_at).await?;
+        self.erased = missed.into_iter().filter(|target| erasures.contains_key(target)).collect();
+        let excused = |alarm: &Alarm| erasures.get(&alarm.target).is_some_and(|it| alarm.backup.created_at() <= it.at);
+        self.alarms.retain(|alarm| !excused(alarm));
         Ok(())
     }
 }

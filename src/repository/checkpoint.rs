@@ -3,7 +3,7 @@
 //! Nothing that is stored can tell that a marker is gone: a backup exists exactly when its marker does. A checkpoint can. It
 //! holds names, times and hashes, and no secret; whoever has the repository key can tell whether it was changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -239,12 +239,22 @@ struct Erased {
     at: DateTime<Utc>,
 }
 
-/// The targets that were erased on purpose, at `since` or later, by the signed records of it below `runs/`.
-pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Result<BTreeSet<TargetId>, Error> {
+/// An erasure on purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// When it was.
+    pub at: DateTime<Utc>,
+    /// The key of its signed record.
+    pub record: ObjectKey,
+}
+
+/// The targets that were erased on purpose, at `since` or later, by the signed records of it below `runs/`; of each the last
+/// time.
+pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Result<BTreeMap<TargetId, Erasure>, Error> {
     repository.mac().ok_or(Error::NoKey { action: "looking for erasures" })?;
     let failed = |source| Error::Store { action: "look for erasures", source };
     let is_record = |key: &ObjectKey| ["/erase.json", "/erase-done.json"].iter().any(|end| key.as_str().ends_with(end));
-    let (mut erased, mut objects) = (BTreeSet::new(), repository.store().list(layout::RUNS_PREFIX));
+    let (mut erased, mut objects) = (BTreeMap::new(), repository.store().list(layout::RUNS_PREFIX));
     while let Some(object) = objects.try_next().await.map_err(failed)? {
         if !is_record(&object.key) {
             continue;
@@ -252,8 +262,10 @@ pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Resu
         let bytes = repository.store().get(&object.key).await.map_err(failed)?;
         // One that does not verify excuses nothing; `verify --read-packs` tells it.
         let Ok(record) = repository.read_record::<Erased>(&bytes, &object.key) else { continue };
-        if since <= record.at {
-            erased.insert(record.target);
+        let known: Option<&Erasure> = erased.get(&record.target);
+        // Records count whole seconds.
+        if since.timestamp() <= record.at.timestamp() && known.is_none_or(|known| known.at <= record.at) {
+            erased.insert(record.target, Erasure { at: record.at, record: object.key });
         }
     }
     Ok(erased)

@@ -14,11 +14,12 @@ use serde::Serialize;
 use crate::base::clock::Entropy;
 use crate::base::ids::{EpochId, TargetId};
 use crate::codec::seal::{Identity, Recipient};
+use crate::repository::expiry::pack_expiry;
 use crate::repository::layout::{VaultObject, vault_prefix};
 use crate::repository::marker::FORMAT;
 use crate::repository::vault::{Epoch, EpochDocument, Listing, Vault};
 use crate::repository::{Error, signed};
-use crate::store;
+use crate::store::{self, LockState};
 
 /// Two who reseal the same epoch at once each find a number of their own within so many tries.
 const MAX_TRIES: u32 = 8;
@@ -190,12 +191,25 @@ impl Vault {
             }
             let kept = self.get(&key).await?;
             return match kept == body {
-                true => Ok(()),
+                true => self.retain_as_needed(&key).await,
                 false => Err(Error::Torn { key, sent: body.len() as u64, kept: kept.len() as u64 }),
             };
         }
         let key = VaultObject::Epoch(facts.epoch, facts.revision + 1).key(self.target());
         Err(Error::Store { action: "store the keys of a vault", source: store::Error::Exists { key } })
+    }
+
+    /// Locks a revision as long as the packs that it opens, where objects are locked: its name tells no time.
+    async fn retain_as_needed(&self, key: &store::ObjectKey) -> Result<(), Error> {
+        let state = self.repository().store().lock_state().await;
+        let state = state.map_err(|source| Error::Store { action: "ask whether objects are locked", source })?;
+        if state == LockState::NotAsked {
+            return Ok(());
+        }
+        match self.list().await?.committed.iter().map(pack_expiry).max() {
+            Some(until) => self.retain(key, until).await,
+            None => Ok(()),
+        }
     }
 
     /// Begins a new epoch, which writers use from their next backup on. `None` where the vault has no keys yet.

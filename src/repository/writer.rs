@@ -3,7 +3,7 @@
 //! Everything before [`BackupWriter::commit`] leaves at most unreferenced packs behind, which expire by themselves. The marker
 //! is the last put.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::base::clock::Entropy;
 use crate::base::cpu::{ByteBudget, Place};
-use crate::base::ids::{BackupId, Hash32, RunId, TargetId};
+use crate::base::ids::{BackupId, EpochId, Hash32, RunId, TargetId};
 use crate::codec::compress;
 use crate::codec::digest::{RowHasher, sha256};
 use crate::codec::row_cutter::CutSizes;
@@ -78,6 +78,8 @@ pub struct Shared {
     vault: Vault,
     keys: VaultKeys,
     epoch: Epoch,
+    /// The highest revision of each epoch that was listed.
+    revisions: BTreeMap<EpochId, u32>,
     id: BackupId,
     options: WriterOptions,
     prior: Prior,
@@ -151,7 +153,19 @@ impl BackupWriter {
         let prior = Prior::load(vault, &listing, &mut ancestors, id, &epochs).await?;
         let state = Mutex::new(State::default());
         let vault = vault.clone();
-        Ok(Self { shared: Arc::new(Shared { vault, keys, epoch, id, options, prior, elders, state }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                vault,
+                keys,
+                epoch,
+                revisions: listing.epochs,
+                id,
+                options,
+                prior,
+                elders,
+                state,
+            }),
+        })
     }
 
     /// The backup's id.
@@ -391,7 +405,10 @@ impl Shared {
         let epochs: std::collections::BTreeSet<_> =
             packs.iter().map(|pack| pack.epoch).chain([self.epoch.id]).collect();
         for epoch in epochs {
-            self.vault.retain(&VaultObject::Epoch(epoch, 1).key(self.target()), until).await?;
+            // All revisions: each opens to whom it was sealed, and the newest to those of now.
+            for revision in 1..=self.revisions.get(&epoch).copied().unwrap_or(1) {
+                self.vault.retain(&VaultObject::Epoch(epoch, revision).key(self.target()), until).await?;
+            }
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ async fn check_erase(aged: Aged) {
     let said = aged.run(&["erase", "--tenant", "acme", "--yes-erase", "acme"]).expect(2).stderr;
     assert!(said.contains("a lawsuit") && said.contains("dbkeeper release"), "{said}");
     aged.run(&["release", &newest]).expect(0);
+    aged.run(&["checkpoint", "--output", "seen"]).expect(0);
     let new: Vec<_> = keys(aged.world.store.as_ref()).await.into_iter().filter(|key| !before.contains(key)).collect();
     assert_eq!(new.len(), 2, "a hold and its release, and nothing else: {new:?}");
     let record = aged.json(&["erase", "--tenant", "acme", "--yes-erase", "acme", "--json"], 0);
@@ -49,6 +50,16 @@ async fn check_erase(aged: Aged) {
         keys.iter().filter(|key| key.as_str().contains("/globex/")).cloned().collect::<Vec<_>>()
     };
     assert_eq!(others(&after), others(&before), "the other tenant's vault is as it was");
+    aged.sandbox.write("identity.txt", aged.world.officer.to_secret().reveal());
+    aged.reconfigure("recipients = [", "identity = { file = \"identity.txt\" }\nrecipients = [");
+    // A checkpoint of before misses nothing that was destroyed on purpose, and says so.
+    let restore = ["restore", "--tenant", "acme", "--yes", "--checkpoint", "seen"];
+    let said = aged.run(&restore).expect(4).stderr;
+    assert!(said.contains("was erased on") && said.contains(&format!("runs/{run}/erase")), "{said}");
+    let plan = aged.run(&["restore", "--all", "--dry-run", "--checkpoint", "seen"]);
+    assert!((plan.stdout + &plan.stderr).contains("tenant acme was erased on"), "told, and no failure");
+    let verified = aged.run(&["verify", "--checkpoint", "seen"]).expect(0).stdout;
+    assert!(verified.contains("tenant acme was erased since the checkpoint"), "{verified}");
     aged.run(&["prune"]).expect(0);
     aged.run(&["verify", "--read-packs"]).expect(0);
     assert_eq!(aged.listed("globex"), aged.ids("globex", EXPIRED));

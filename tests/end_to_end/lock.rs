@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dbkeeper::base::clock::{Clock, HeldClock, SystemClock};
+use dbkeeper::codec::seal::Identity;
+use dbkeeper::repository::expiry::pack_expiry;
 use dbkeeper::repository::layout;
+use dbkeeper::repository::rotation::{Begun, Former, begin};
 use dbkeeper::store::s3::{Lock, LockMode, S3Options, S3Store};
 use dbkeeper::store::{LockState, ObjectKey, ObjectStore};
 
 use super::aged::{Aged, EXPIRED};
 use crate::repository::fleet::keys;
-use crate::repository::support::{Table, World, expected, rows};
+use crate::repository::support::{KEY, Table, World, expected, rows};
 use crate::support::seaweed::Seaweed;
 
 fn locking(mut options: S3Options, mode: LockMode) -> S3Options {
@@ -73,6 +76,43 @@ async fn every_object_of_a_backup_is_locked_until_it_expires_and_cannot_be_destr
     let still: Vec<ObjectKey> = keys(store.as_ref()).await;
     assert!(locked.iter().all(|locked| still.contains(&locked.key)), "what is locked is still there");
     assert_eq!(world.restore(&vault, later.id).await.expect("restore"), expected(b"S", &tables));
+}
+
+#[tokio::test]
+async fn every_revision_of_what_opens_a_backup_and_what_vouches_for_it_are_locked_as_long() {
+    let options = locking(Seaweed::shared().locking_bucket(), LockMode::Compliance);
+    let store: Arc<dyn ObjectStore> = Arc::new(S3Store::open(options.clone()).await.expect("a store"));
+    let clock = Arc::new(HeldClock::new(SystemClock.now()));
+    let world = World::over(Arc::clone(&store), clock).await;
+    let (vault, tables): (_, [Table; 1]) = (world.acme(), [("table:1", rows(500, 1))]);
+    let marker = world.back_up_for(&vault, 48, &tables).await.expect("back up").marker;
+    let second = Identity::from_bytes(&[77; 32]);
+    let both = [world.officer.recipient().clone(), second.recipient().clone()];
+    vault.reseal(&both, std::slice::from_ref(&world.officer)).await.expect("reseal");
+    let resealed = layout::VaultObject::Epoch(marker.epoch, 2).key(vault.target());
+    let packs_end = pack_expiry(&marker.id);
+    assert_eq!(locked_until(&options, &resealed).await, Some(packs_end), "from the beginning");
+    world.advance(24);
+    let later = world.back_up_for(&vault, 96, &tables).await.expect("back up").marker;
+    assert_eq!(later.epoch, marker.epoch);
+    assert_eq!(locked_until(&options, &resealed).await, Some(pack_expiry(&later.id)), "and it grows");
+    // A new repository key.
+    let time = (world.clock.now(), &world.entropy as _);
+    let begun = begin(Arc::clone(&store), Former::Known(&KEY), &[43; 32], time).await.expect("begin");
+    let Begun::Rotation(rotation) = begun else { panic!("it is new") };
+    let former = rotation.former.vault(vault.target());
+    let renewed = rotation.renewed.vault(vault.target());
+    let done = renewed.vouch_for(&former, rotation.id(), time).await.expect("vouch");
+    assert_eq!(done.needed_until, Some(pack_expiry(&later.id)));
+    let repository = rotation.finish(time, done.needed_until).await.expect("finish");
+    let documents = keys(store.as_ref()).await;
+    let new: Vec<&ObjectKey> =
+        documents.iter().filter(|key| ["/vouches/", "/done."].iter().any(|what| key.as_str().contains(what))).collect();
+    assert_eq!(new.len(), 2, "{new:?}");
+    for key in new {
+        assert_eq!(locked_until(&options, key).await, done.needed_until, "{key}");
+    }
+    assert!(repository.vault(vault.target()).marker(later.id).await.is_ok());
 }
 
 #[tokio::test]

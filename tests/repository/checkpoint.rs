@@ -68,7 +68,7 @@ async fn only_a_signed_record_of_an_erasure_since_then_excuses_what_is_missing()
     let record = serde_json::json!({ "format": 1, "target": acme, "at": at, "backups": 3 });
     store_report(&world.repository, &run, "erase-done", &record).await.expect("put");
     let erased = |since| erased_since(&world.repository, since);
-    assert!(erased(at - TimeDelta::hours(1)).await.expect("list").contains(&acme));
+    assert!(erased(at - TimeDelta::hours(1)).await.expect("list").contains_key(&acme));
     assert!(erased(at + TimeDelta::hours(1)).await.expect("list").is_empty(), "it was erased before");
     let key = dbkeeper::repository::layout::run_report(&run, "erase-done");
     let text = String::from_utf8(world.store.get(&key).await.expect("get").to_vec()).expect("text");
