@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread;
 
@@ -22,6 +23,8 @@ const GRANULE_BYTES: usize = 1024;
 pub struct ByteBudget {
     permits: Arc<Semaphore>,
     granules: u32,
+    /// The most granules that were taken at once.
+    peak: Arc<AtomicUsize>,
 }
 
 /// Room in a [`ByteBudget`]; given back when dropped.
@@ -43,7 +46,7 @@ impl ByteBudget {
     pub fn new(bytes: usize) -> Self {
         let granules = u32::try_from((bytes / GRANULE_BYTES).max(1)).unwrap_or(u32::MAX);
         let granules = granules.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Self { permits: Arc::new(Semaphore::new(granules as usize)), granules }
+        Self { permits: Arc::new(Semaphore::new(granules as usize)), granules, peak: Arc::default() }
     }
 
     /// Waits until `bytes` are free and takes them.
@@ -52,12 +55,19 @@ impl ByteBudget {
     pub async fn reserve(&self, bytes: usize) -> Room {
         let wanted = u32::try_from(bytes.div_ceil(GRANULE_BYTES)).unwrap_or(u32::MAX).clamp(1, self.granules);
         let permit = Arc::clone(&self.permits).acquire_many_owned(wanted).await;
+        let taken = (self.granules as usize).saturating_sub(self.permits.available_permits());
+        self.peak.fetch_max(taken, Ordering::Relaxed);
         Room { permit: permit.expect("the semaphore is never closed") }
     }
 
     /// Bytes that are free now, for tests and metrics.
     pub fn free_bytes(&self) -> usize {
         self.permits.available_permits() * GRANULE_BYTES
+    }
+
+    /// The most bytes that were taken at once so far.
+    pub fn peak_bytes(&self) -> usize {
+        self.peak.load(Ordering::Relaxed) * GRANULE_BYTES
     }
 
     /// The size of the whole budget.
@@ -175,7 +185,7 @@ mod tests {
     async fn room_is_taken_and_given_back_and_a_giant_goes_through_alone() {
         let budget = ByteBudget::new(64 * 1024);
         let room = budget.reserve(10 * 1024).await;
-        assert_eq!(budget.free_bytes(), 54 * 1024);
+        assert_eq!((budget.free_bytes(), budget.peak_bytes()), (54 * 1024, 10 * 1024));
         drop(room);
         let mut room = budget.reserve(10 * 1024).await;
         room.shrink_to(4 * 1024);

@@ -29,26 +29,43 @@ pub(crate) struct OpenPack {
 type Cell = Arc<OnceCell<Arc<OpenPack>>>;
 
 /// The packs that were opened last.
+///
+/// Bounded in bytes and not in packs: a table of which a little changes every day lies in a few large packs and in many small
+/// ones, and is read from all of them in turns.
 #[derive(Debug)]
 pub(crate) struct PackCache {
-    kept: usize,
-    cells: Mutex<VecDeque<(Hash32, Cell)>>,
+    kept_bytes: u64,
+    cells: Mutex<VecDeque<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    hash: Hash32,
+    bytes: u64,
+    cell: Cell,
 }
 
 impl PackCache {
-    /// A cache that keeps the `kept` packs that were used last; packs in use are kept by their users.
-    pub(crate) fn new(kept: usize) -> Self {
-        Self { kept: kept.max(1), cells: Mutex::new(VecDeque::new()) }
+    /// A cache that keeps the packs that were used last, up to `kept_bytes` and at least one; packs in use are kept by their
+    /// users.
+    pub(crate) fn new(kept_bytes: usize) -> Self {
+        Self { kept_bytes: kept_bytes as u64, cells: Mutex::new(VecDeque::new()) }
     }
 
-    /// The cell of a pack, moved to the front.
-    fn cell(&self, hash: Hash32) -> Cell {
+    /// The cell of a pack of this size, moved to the front.
+    fn cell(&self, hash: Hash32, bytes: u64) -> Cell {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = cells.iter().position(|(known, _)| *known == hash).and_then(|at| cells.remove(at));
-        let entry = found.unwrap_or_else(|| (hash, Cell::default()));
-        let cell = Arc::clone(&entry.1);
-        cells.push_front(entry);
-        cells.truncate(self.kept);
+        let found = cells.iter().position(|kept| kept.hash == hash).and_then(|at| cells.remove(at));
+        let newest = found.unwrap_or_else(|| Kept { hash, bytes, cell: Cell::default() });
+        let cell = Arc::clone(&newest.cell);
+        cells.push_front(newest);
+        let mut all = 0_u64;
+        let fits = |kept: &&Kept| {
+            all = all.saturating_add(kept.bytes);
+            all <= self.kept_bytes
+        };
+        let fitting = cells.iter().take_while(fits).count();
+        cells.truncate(fitting.max(1));
         cell
     }
 
@@ -60,7 +77,8 @@ impl PackCache {
         hash: Hash32,
         identity: &Identity,
     ) -> Result<Arc<OpenPack>, Error> {
-        let cell = self.cell(hash);
+        let bytes = listing.packs.get(&hash).map_or(0, |pack| pack.bytes);
+        let cell = self.cell(hash, bytes);
         let opened = cell.get_or_try_init(|| async {
             let (key, sealed) = fetch(vault, listing, hash).await?;
             let (identity, target) = (identity.clone(), vault.target().clone());

@@ -155,7 +155,7 @@ impl BackupReader {
         let damaged = || Error::Damaged { key, what: "its row secret has no 192 bytes".to_owned() };
         let rows = RowHasher::from_secret_hex(&manifest.row_secret).ok_or_else(damaged)?;
         let checks = Arc::new(Checks { rows, chunk_ids: vault.chunk_ids(marker.signed_by) });
-        let packs = PackCache::new(budget.total_bytes() / (2 * pack::PACK_BYTES));
+        let packs = PackCache::new(budget.total_bytes() / 2);
         Ok(Self { vault: vault.clone(), listing, marker, manifest, checks, epochs, packs, budget })
     }
 

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod copy;
+mod counted;
 mod crash;
 mod damage;
 pub(crate) mod fleet;
