@@ -141,7 +141,7 @@ impl Simulation {
         let policy = Policy { keep_last: 1, max_share_percent: 100, forced: BTreeSet::new(), locks: false };
         let times = (now, cutoff(now, None));
         let planned = plan(&survey(&self.vault, 1, times, None).await?, &policy, times.1);
-        execute(self.vault.repository(), &[planned], &[], &CancellationToken::new()).await.map(drop)
+        execute(self.vault.repository(), &[planned], &[], false, &CancellationToken::new()).await.map(drop)
     }
 
     /// Bytes of packs in the store, relative to the contents that unexpired backups need.

@@ -41,7 +41,11 @@ pub(super) async fn run(arguments: &Prune, context: &Context) -> Result<Exit, Fa
         ForcedGuard::Share => vec![Guard::Share],
         ForcedGuard::Damaged => vec![Guard::Damaged],
     });
-    let request = Request { forced: forced.collect(), max_share_percent: arguments.max_share };
+    let request = Request {
+        forced: forced.collect(),
+        max_share_percent: arguments.max_share,
+        all_versions: arguments.all_versions,
+    };
     let job = job_context(context, context.config()?);
     let planned = context.signals.stop().run_until_cancelled(plan(&job, &request)).await;
     let planned = planned.ok_or_else(Failure::stopped)??;

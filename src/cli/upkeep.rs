@@ -19,6 +19,9 @@ pub struct Prune {
     #[arg(long, value_name = "PERCENT", default_value_t = crate::repository::prune::MAX_SHARE_PERCENT,
         value_parser = clap::value_parser!(u32).range(1..=100))]
     pub max_share: u32,
+    /// Delete older versions of what goes too, in a bucket that keeps them; in one that locks objects this is always done.
+    #[arg(long)]
+    pub all_versions: bool,
     /// Print the plan and what was deleted as one JSON document.
     #[arg(long)]
     pub json: bool,

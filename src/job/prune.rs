@@ -19,6 +19,10 @@ use crate::store::LockState;
 /// Vaults that are looked at at once.
 const VAULTS_AT_ONCE: usize = 16;
 
+/// What is said of a bucket with versions and without locks.
+const KEPT_VERSIONS: &str = "the bucket keeps older versions: what goes still takes room until a lifecycle rule for noncurrent \
+                             versions takes it, or at once with --all-versions";
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -26,6 +30,8 @@ pub struct Request {
     pub forced: BTreeSet<Guard>,
     /// The most of a vault's backups that go at once, in percent.
     pub max_share_percent: u32,
+    /// True if older versions of what goes are deleted too, where the bucket keeps them. In one that locks objects they always are.
+    pub all_versions: bool,
 }
 
 /// What would go, and why.
@@ -49,6 +55,8 @@ pub struct Plan {
     remembered: BTreeMap<TargetId, Remembered>,
     #[serde(skip)]
     forced: BTreeSet<Guard>,
+    #[serde(skip)]
+    all_versions: bool,
     #[serde(skip)]
     repository: Repository,
 }
@@ -83,6 +91,8 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
         forced: request.forced.clone(),
         locks: repository.store().lock_state().await? != LockState::NotAsked,
     };
+    let all_versions = policy.locks || request.all_versions;
+    let keeps_versions = !all_versions && repository.store().keeps_versions().await?;
     let times = (ours, cutoff(ours, stores));
     let reports = read_reports(&repository, times.1).await?;
     let (mut targets, strangers) = repository.vaults().await?;
@@ -114,10 +124,16 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
         refusals: clock_refusal(ours, stores, &policy).into_iter().collect(),
         vaults,
         reports: reports.old.iter().map(|(key, _)| key.to_string()).collect(),
-        notes: reports.problems.into_iter().chain(strangers).collect(),
+        notes: reports
+            .problems
+            .into_iter()
+            .chain(strangers)
+            .chain(keeps_versions.then(|| KEPT_VERSIONS.to_owned()))
+            .collect(),
         old_reports: reports.old,
         remembered,
         forced: request.forced.clone(),
+        all_versions,
         repository,
     })
 }
@@ -152,9 +168,9 @@ pub async fn execute(context: &Context, plan: &Plan) -> Result<Deleted, Error> {
     if plan.is_refused() {
         return Ok(Deleted::default());
     }
-    let Plan { repository, run_id, vaults, remembered, forced, old_reports, .. } = plan;
+    let Plan { repository, run_id, vaults, remembered, forced, old_reports, all_versions, .. } = plan;
     write_plan(repository, (*run_id, context.clock.now()), vaults, remembered, forced).await?;
-    let deleted = execute::execute(repository, vaults, old_reports, &context.stop).await?;
+    let deleted = execute::execute(repository, vaults, old_reports, *all_versions, &context.stop).await?;
     write_done(repository, *run_id, &deleted).await?;
     Ok(deleted)
 }

@@ -92,6 +92,11 @@ impl ObjectStore for Limited {
         self.inner.retain(key, until).await
     }
 
+    async fn keeps_versions(&self) -> Result<bool, Error> {
+        let _permit = self.enter().await;
+        self.inner.keeps_versions().await
+    }
+
     async fn lock_state(&self) -> Result<LockState, Error> {
         let _permit = self.enter().await;
         self.inner.lock_state().await

@@ -184,6 +184,11 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// True where the place keeps the older versions of what is deleted. One that does not say so is taken for one that does not.
+    async fn keeps_versions(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Whether objects are locked here.
     async fn lock_state(&self) -> Result<LockState, Error> {
         Ok(LockState::NotAsked)

@@ -144,6 +144,10 @@ impl ObjectStore for Retrying {
         self.attempt(|_| self.inner.retain(key, until)).await
     }
 
+    async fn keeps_versions(&self) -> Result<bool, Error> {
+        self.attempt(|_| self.inner.keeps_versions()).await
+    }
+
     async fn lock_state(&self) -> Result<LockState, Error> {
         self.attempt(|_| self.inner.lock_state()).await
     }

@@ -136,6 +136,30 @@ async fn prune_leaves_no_version_of_what_has_expired_in_a_bucket_that_locks() {
 }
 
 #[tokio::test]
+async fn prune_says_that_a_bucket_keeps_versions_and_deletes_them_where_it_is_told() {
+    const SAID: &str = "the bucket keeps older versions";
+    for all in [false, true] {
+        let options = Seaweed::shared().locking_bucket();
+        let aged = Aged::in_s3(options.clone()).await;
+        let verb: &[&str] = if all { &["prune", "--all-versions", "--json"] } else { &["prune", "--json"] };
+        let report = aged.json(verb, 0);
+        let notes = report["notes"].as_array().expect("notes");
+        assert_eq!(notes.iter().any(|note| note.as_str().expect("a text").starts_with(SAID)), !all, "{notes:?}");
+        assert_eq!(report["deleted"]["versions"], all);
+        let gone: Vec<String> = report["vaults"]
+            .as_array()
+            .expect("vaults")
+            .iter()
+            .flat_map(|vault| vault["removals"].as_array().expect("removals"))
+            .map(|removal| format!("prod/{}", removal["key"].as_str().expect("a key")))
+            .collect();
+        let left = versions(&options).await;
+        assert!(!gone.is_empty() && gone.iter().all(|key| left.contains(key) != all), "{all}: {gone:?} of {left:?}");
+        aged.check_restores().await;
+    }
+}
+
+#[tokio::test]
 async fn erase_says_until_when_the_rest_is_locked() {
     let options = Seaweed::shared().locking_bucket();
     let aged = Aged::in_s3(options.clone()).await;

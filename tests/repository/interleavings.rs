@@ -197,7 +197,7 @@ async fn prune(repository: Repository, at: DateTime<Utc>) -> Result<(), Error> {
     let times = (at, cutoff(at, None));
     let vault = repository.vault(&acme());
     let planned = plan(&survey(&vault, 1, times, None).await?, &policy(1), times.1);
-    execute(&repository, &[planned], &[], &CancellationToken::new()).await.map(drop)
+    execute(&repository, &[planned], &[], false, &CancellationToken::new()).await.map(drop)
 }
 
 /// Plays an order, looks at the store after every call, and says who could go on.

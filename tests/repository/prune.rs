@@ -44,7 +44,7 @@ pub(super) async fn prune(world: &World, vault: &Vault, policy: &Policy) -> Resu
     let remembered = read_reports(vault.repository(), world.clock.now()).await?.remembered;
     let plans = [plan];
     write_plan(vault.repository(), (run, world.clock.now()), &plans, &remembered, &policy.forced).await?;
-    let deleted = execute(vault.repository(), &plans, &[], &CancellationToken::new()).await?;
+    let deleted = execute(vault.repository(), &plans, &[], false, &CancellationToken::new()).await?;
     let [plan] = plans;
     Ok((plan, deleted))
 }
@@ -364,7 +364,7 @@ async fn prune_in_small_batches(world: &World, vault: &Vault) -> Result<(), Erro
     let stop = CancellationToken::new();
     for some in plan.removals.chunks(2) {
         let part = VaultPlan { removals: some.to_vec(), ..plan.clone() };
-        execute(vault.repository(), &[part], &[], &stop).await?;
+        execute(vault.repository(), &[part], &[], false, &stop).await?;
     }
     Ok(())
 }

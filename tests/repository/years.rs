@@ -214,7 +214,7 @@ impl Years {
         write_plan(&repository, (run, self.now()), &planned, &reports.remembered, &policy.forced)
             .await
             .expect("write down");
-        let done = execute(&repository, &planned, &[], &CancellationToken::new()).await;
+        let done = execute(&repository, &planned, &[], false, &CancellationToken::new()).await;
         assert!(done.is_ok() || fails.is_some());
         self.pruned += planned[0].removals.len();
         std::mem::forget(store);

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::repository::prune::VaultPlan;
 use crate::repository::prune::plan::{STAGES, stage};
 use crate::repository::{Error, Repository};
-use crate::store::{LockState, ObjectKey};
+use crate::store::ObjectKey;
 
 /// Keys in one deletion: the most that S3 takes.
 pub const BATCH_KEYS: usize = 1000;
@@ -22,7 +22,7 @@ pub struct Deleted {
     pub batches: u64,
     /// Objects that the store still locks: they stay.
     pub locked: u64,
-    /// True where every version goes, since the store keeps some: it locks objects.
+    /// True where every version went, not only the newest.
     pub versions: bool,
     /// True where the run was stopped before the end: the next one goes on.
     pub stopped: bool,
@@ -35,18 +35,18 @@ struct Batch {
     bytes: u64,
 }
 
-/// Deletes: markers of all vaults first, packs last, then `reports`. An error leaves the rest for the next prune.
+/// Deletes: markers of all vaults first, packs last, then `reports`; with `versions` every version of them. An error leaves the
+/// rest for the next prune.
 ///
 /// No pack goes before every marker that went is gone: a deletion that failed ends the work.
 pub async fn execute(
     repository: &Repository,
     plans: &[VaultPlan],
     reports: &[(ObjectKey, u64)],
+    versions: bool,
     stop: &CancellationToken,
 ) -> Result<Deleted, Error> {
-    let state = repository.store().lock_state().await;
-    let state = state.map_err(|source| Error::Store { action: "ask whether objects are locked", source })?;
-    let mut deleted = Deleted { versions: state != LockState::NotAsked, ..Deleted::default() };
+    let mut deleted = Deleted { versions, ..Deleted::default() };
     for now in STAGES {
         let mut batch = Batch::default();
         for plan in plans {

@@ -101,7 +101,7 @@ impl S3Store {
 
     /// Deletes every version of objects; returns those that are locked.
     pub(super) async fn destroy_versions(&self, keys: &[ObjectKey]) -> Result<Vec<Locked>, Error> {
-        if !self.keeps_versions().await {
+        if !self.bucket_keeps_versions().await {
             return self.delete(keys).await.map(|()| Vec::new());
         }
         let looks: Vec<_> = keys.iter().map(|key| self.versions(key)).collect();
@@ -115,7 +115,7 @@ impl S3Store {
     }
 
     /// True where the bucket keeps older versions. One that does not say so is taken for one that does not.
-    async fn keeps_versions(&self) -> bool {
+    pub(super) async fn bucket_keeps_versions(&self) -> bool {
         let request = self.request("look", None);
         let call = self.client.get_bucket_versioning().bucket(&self.site.bucket);
         let sent = self.send(&request, call.customize().interceptor(request.watcher()).send()).await;

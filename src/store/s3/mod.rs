@@ -296,6 +296,10 @@ impl ObjectStore for S3Store {
         self.lengthen(key, until).await
     }
 
+    async fn keeps_versions(&self) -> Result<bool, Error> {
+        Ok(self.bucket_keeps_versions().await)
+    }
+
     async fn lock_state(&self) -> Result<LockState, Error> {
         self.bucket_locks().await
     }
