@@ -22,7 +22,7 @@ use crate::repository::vault::{Listing, Vault};
 
 /// A pack that expires too early is renewed where at least this share of it was in use, in percent: the source is
 /// `reference/retention_simulation.py`, which stores 1.3 to 1.5 times the ideal with it.
-const RENEWAL_PERCENT: u64 = 80;
+const RENEWAL_PERCENT: u64 = 70;
 
 /// No pack is renewed beyond this age, so that no damage lives for ever.
 const MAX_PACK_AGE_DAYS: i64 = 400;
