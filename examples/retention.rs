@@ -5,7 +5,7 @@
 //! monthly 12, and pruned every five days. Its database has 480 parts of one chunk each; each part changes with its own probability.
 //! Only packs count: the documents of a backup belong to its parts, of which a real database has few.
 //!
-//! `cargo run --release --example retention [DAYS]`
+//! `cargo run --release --example retention [DAYS] [PROFILE]`
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -184,7 +184,8 @@ async fn simulate(profile: &[(f64, u64); 3], days: i64) -> Result<Ratios, Error>
 async fn main() -> Result<(), Error> {
     let days = std::env::args().nth(1).and_then(|days| days.parse().ok()).unwrap_or(700);
     println!("| profile | backups | kept, of the ideal | sent, of the ideal |\n| --- | --- | --- | --- |");
-    for (name, profile) in PROFILES {
+    let only = std::env::args().nth(2);
+    for (name, profile) in PROFILES.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)) {
         let Ratios { kept, sent, backups } = simulate(&profile, days).await?;
         println!("| {name} | {backups} | {kept:.2} | {sent:.2} |");
     }

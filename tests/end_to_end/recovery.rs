@@ -1,6 +1,7 @@
 //! `docs/RECOVERY.md` does what it says: its own commands are taken from the page and run where there is no dbkeeper.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use crate::support::cli::Sandbox;
 use crate::support::postgres::{Cluster, newest_bin};
 use crate::support::seaweed::Seaweed;
 
-/// All that the page may use. `psql` and `pg_restore` come from the server's own folder.
+/// All that the page may use. `psql` and `pg_restore` come from the server's own folder. There is nothing else in the chroot.
 const STOCK: &str = "age basename bash cat cp cut head jq ls mkdir mv rclone rm sha256sum sort tail wc zstd";
 
 /// What a tenant holds that is easily lost on the way.
@@ -69,28 +70,49 @@ fn with_values(block: &str, values: &BTreeMap<&str, String>) -> String {
     text
 }
 
-/// A folder of links to the stock tools: the only thing on the path.
-fn stock_tools(sandbox: &Sandbox) {
-    std::fs::create_dir(sandbox.path("bin")).expect("a folder of tools");
-    for tool in STOCK.split(' ') {
-        let found = ["/usr/bin", "/bin", "/usr/local/bin"].map(|folder| Path::new(folder).join(tool));
-        let found = found
-            .iter()
+/// A machine that has the stock tools, the libraries that they load, and nothing else: the root of a chroot.
+fn stock_machine(root: &Path) {
+    let found = |tool: &str| {
+        let places = ["/usr/bin", "/bin", "/usr/local/bin"].map(|folder| Path::new(folder).join(tool));
+        places
+            .into_iter()
             .find(|path| path.exists())
-            .unwrap_or_else(|| panic!("{tool} is not installed: run ./dev test"));
-        std::os::unix::fs::symlink(found, sandbox.path("bin").join(tool)).expect("a link");
+            .unwrap_or_else(|| panic!("{tool} is not installed: run ./dev test"))
+    };
+    let clients = ["psql", "pg_restore"].map(|tool| newest_bin().join(tool));
+    for folder in ["bin", "dev", "proc", "tmp", "given", "socket", "work"] {
+        std::fs::create_dir_all(root.join(folder)).expect("a folder");
     }
-    for tool in ["psql", "pg_restore"] {
-        std::os::unix::fs::symlink(newest_bin().join(tool), sandbox.path("bin").join(tool)).expect("a link");
+    for program in STOCK.split(' ').map(found).chain(clients) {
+        let name = program.file_name().expect("a program");
+        std::fs::copy(&program, root.join("bin").join(name)).expect("copy a program");
+        let loads = Command::new("ldd").arg(&program).output().expect("run ldd");
+        // `name => /path (address)`, or `/path (address)`; nothing of a program that is linked statically.
+        let loads = String::from_utf8_lossy(&loads.stdout).into_owned();
+        for library in loads.split_whitespace().filter(|word| word.starts_with('/')) {
+            let to = root.join(&library[1..]);
+            std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+            if !to.exists() {
+                std::fs::copy(library, to).expect("copy a library");
+            }
+        }
     }
 }
 
-/// Follows the page to `database` on `cluster`; `given` are the values to be typed in, `environment` what rclone is told.
+/// Follows the page to `database` on `cluster`, in a chroot; `given` are the values to be typed in, `brought` what the operator
+/// carries there (it appears below `/given`), `environment` what rclone is told.
 #[track_caller]
-fn follow(cluster: &Cluster, skip: &str, given: &BTreeMap<&str, String>, environment: &[(&str, String)]) {
+fn follow(
+    cluster: &Cluster,
+    skip: &str,
+    given: &BTreeMap<&str, String>,
+    brought: &[&Path],
+    environment: &[(&str, String)],
+) {
     let sandbox = Sandbox::new();
-    stock_tools(&sandbox);
-    let mut script = "if command -v dbkeeper; then exit 99; fi\n".to_owned();
+    let root = sandbox.path("machine");
+    stock_machine(&root);
+    let mut script = "if command -v dbkeeper; then exit 99; fi\nset -e\ncd /work\n".to_owned();
     for (name, block) in steps() {
         let own =
             given.iter().filter(|(key, _)| block.contains(&format!("{key}="))).map(|(k, v)| (*k, v.clone())).collect();
@@ -101,22 +123,31 @@ fn follow(cluster: &Cluster, skip: &str, given: &BTreeMap<&str, String>, environ
             _ => script.push_str(&block),
         }
     }
-    std::fs::create_dir(sandbox.path("work")).expect("a folder");
-    let mut command = Command::new(sandbox.path("bin/bash"));
-    command.arg("-c").arg(&script).current_dir(sandbox.path("work")).env_clear();
-    command.env("PATH", sandbox.path("bin")).env("HOME", sandbox.folder()).envs(environment.iter().cloned());
-    let output = command.output().expect("run bash");
+    std::fs::write(root.join("page"), script).expect("write the page");
+    for path in brought {
+        let copied = Command::new("cp").arg("-a").arg(path).arg(root.join("given")).status().expect("run cp");
+        assert!(copied.success(), "copy {}", path.display());
+    }
+    // A mount namespace of its own: the mounts end with it. Whoever is not root becomes it there.
+    let mounts = r#"mount --rbind /dev "$0/dev" && mount --rbind /proc "$0/proc" && mount --bind "$1" "$0/socket" &&
+        exec chroot "$0" /bin/bash /page"#;
+    let mut command = Command::new("unshare");
+    let is_root = std::fs::metadata("/proc/self").expect("look at this process").uid() == 0;
+    command.args(if is_root { &["--mount"][..] } else { &["--mount", "--map-root-user"] });
+    command.args(["sh", "-c", mounts]).arg(&root).arg(&cluster.folder);
+    command.env_clear().env("PATH", "/bin:/usr/bin:/usr/sbin:/sbin").env("HOME", "/work");
+    let output = command.envs(environment.iter().cloned()).output().expect("run unshare");
     let (said, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n--- stdout\n{said}\n--- stderr\n{words}", output.status);
     assert_eq!(cluster.psql("postgres", "select 1"), "1\n");
 }
 
-fn values(world: &World, cluster: &Cluster, database: &str) -> BTreeMap<&'static str, String> {
+fn values(cluster: &Cluster, database: &str) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("vault", "tenant/acme".to_owned()),
-        ("identity", world.sandbox.path("identity.txt").display().to_string()),
+        ("identity", "/given/identity.txt".to_owned()),
         ("database", database.to_owned()),
-        ("PGHOST", cluster.folder.display().to_string()),
+        ("PGHOST", "/socket".to_owned()),
         ("PGPORT", cluster.port.to_string()),
         ("PGUSER", "postgres".to_owned()),
     ])
@@ -148,9 +179,10 @@ fn the_page_rebuilds_a_database_with_its_roles_on_an_empty_server_from_a_folder(
     // A second one: what is restored must be the newest.
     world.cluster().psql(&acme, "insert into nothing_in_it values (7)");
     world.backup();
-    let mut given = values(&world, &empty, &acme);
-    given.insert("repository", world.sandbox.path("repository").display().to_string());
-    follow(&empty, "from S3", &given, &[]);
+    let mut given = values(&empty, &acme);
+    given.insert("repository", "/given/repository".to_owned());
+    let brought = [world.sandbox.path("identity.txt"), world.sandbox.path("repository")];
+    follow(&empty, "from S3", &given, &brought.each_ref().map(|path| path.as_path()), &[]);
     assert_eq!(super::world::print_of(&empty, &acme).content, world.print(&acme).content);
     check_lines("the dump", &dump_of(world.cluster(), &acme, &[]), &dump_of(&empty, &acme, &[]));
     let roles = format!(
@@ -170,7 +202,7 @@ fn the_page_fetches_from_s3_with_a_stock_client() {
     let rescued = format!("{acme}_rescued");
     let config = world.sandbox.read(super::world::CONFIG);
     let place = config.split_once("url = \"s3://").and_then(|(_, rest)| rest.split_once('"')).expect("a place").0;
-    let mut given = values(&world, world.cluster(), &rescued);
+    let mut given = values(world.cluster(), &rescued);
     given.insert("bucket", place.to_owned());
     let remote = [
         ("RCLONE_CONFIG_BACKUPS_TYPE", "s3".to_owned()),
@@ -180,6 +212,6 @@ fn the_page_fetches_from_s3_with_a_stock_client() {
         ("RCLONE_CONFIG_BACKUPS_ACCESS_KEY_ID", world.sandbox.read("s3_id")),
         ("RCLONE_CONFIG_BACKUPS_SECRET_ACCESS_KEY", world.sandbox.read("s3_secret")),
     ];
-    follow(world.cluster(), "from a folder", &given, &remote);
+    follow(world.cluster(), "from a folder", &given, &[&world.sandbox.path("identity.txt")], &remote);
     assert_eq!(super::world::print_of(world.cluster(), &rescued).content, world.print(&acme).content);
 }
