@@ -1,6 +1,7 @@
 //! What a backup costs the database server, counted and not timed: logins, statements, runs of `pg_dump`.
 
 use super::world::World;
+use crate::support::seaweed::Seaweed;
 
 /// Tables in which there is something to read.
 const FILLED: usize = 4;
@@ -68,4 +69,24 @@ fn an_empty_table_costs_no_statement_and_equal_schemas_are_dumped_once() {
     assert!((FILLED..=FILLED + STATEMENTS).contains(&copies), "{copies} statements for {FILLED} tables");
     assert_eq!(statements(&second, &wide), copies, "{MORE} empty tables cost nothing more");
     assert_eq!(statements(&second, &full), copies + MORE, "each table with rows costs one COPY");
+}
+
+#[test]
+fn an_unchanged_small_tenant_costs_five_requests_of_a_real_store() {
+    let world = World::shared();
+    world.use_s3(&Seaweed::shared().endpoint);
+    for name in ["acme", "globex", "initech"] {
+        world.tenant(name, &tables(0, FILLED, true));
+    }
+    world.run(&["init"]).expect(0);
+    world.backup();
+    let requests = |tenants: &[&str]| -> u64 {
+        let chosen = tenants.iter().flat_map(|name| ["--tenant", *name]);
+        let report = world.json(&[&["backup"], chosen.collect::<Vec<_>>().as_slice(), &["--json"]].concat(), 0);
+        let count = |kind: &str| report["requests"][kind].as_u64().expect("a number");
+        ["puts", "copies", "lists", "gets", "heads", "deletes"].map(count).iter().sum()
+    };
+    requests(&["acme", "globex", "initech"]);
+    let [one, three] = [&["acme"][..], &["acme", "globex", "initech"]].map(requests);
+    assert_eq!(three - one, 2 * 5, "{three} requests for three tenants, {one} for one");
 }

@@ -311,6 +311,10 @@ impl ObjectStore for Faulty {
         self.inner.retain(key, until).await
     }
 
+    async fn keeps_versions(&self) -> Result<bool, Error> {
+        self.inner.keeps_versions().await
+    }
+
     async fn lock_state(&self) -> Result<LockState, Error> {
         self.inner.lock_state().await
     }
