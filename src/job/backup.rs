@@ -98,7 +98,9 @@ pub async fn backup(context: &Context, request: &Request) -> Result<RunReport, E
     let run = Arc::new(Run::new(context, id, repository, request, &facts));
     let (ready, mut targets) = facts.split(selected);
     targets.extend(run.all(ready).await);
-    if let Err(error) = run.repository.check_still_current().await
+    // A store that stands still says nothing about the key, and must not hold up the end of a run.
+    let current = tokio::time::timeout(run.last_word_limit(), run.repository.check_still_current()).await;
+    if let Ok(Err(error)) = current
         && error.class() == Class::Key
     {
         count_for_nothing(&mut targets, &error);
@@ -336,11 +338,15 @@ impl Run {
         if expires_at <= self.context.clock.now() { Err(Failure::expired(expires_at)) } else { Ok(done) }
     }
 
-    /// The report is worth a wait, but a stopped run is about to be killed.
+    /// How long each of the last things is waited for: they are worth it, but a stopped run is about to be killed.
+    fn last_word_limit(&self) -> Duration {
+        if self.context.stop.is_cancelled() { STOPPED_REPORT_LIMIT } else { REPORT_LIMIT }
+    }
+
     async fn store_report(&self, report: &RunReport, shard: Option<(u32, u32)>) -> Result<(), String> {
         let bare = report.without_words();
         let worker = shard.map_or("1".to_owned(), |(index, count)| format!("{index}-{count}"));
-        let limit = if self.context.stop.is_cancelled() { STOPPED_REPORT_LIMIT } else { REPORT_LIMIT };
+        let limit = self.last_word_limit();
         let put = tokio::time::timeout(limit, store_report(&self.repository, &self.id, &worker, &bare));
         let put = put.await.map_err(|_| format!("the store did not answer for {} s", limit.as_secs()))?;
         put.map_err(|error| chain(&error))
