@@ -205,3 +205,23 @@ fn a_plugins_key_opens_what_was_sealed_to_its_recipient() {
     // The other officer is as good as before, without any plugin.
     check_restores(&world, "identity.txt", "acme", "by_officer_alone");
 }
+
+#[test]
+fn sealing_anew_that_is_killed_locks_nobody_out_and_the_next_one_finishes() {
+    let world = World::with_shops();
+    world.backup();
+    let (first, second) = (recipient_of(&world), another_identity(&world, "second.txt"));
+    world.reconfigure(&format!("[\"{first}\"]"), &format!("[\"{first}\", \"{second}\"]"));
+    let revisions =
+        |world: &World| world.stored().keys().filter(|path| path.to_string_lossy().ends_with(".2.json")).count();
+    let mut child = world.start(&["keys", "reseal"]);
+    super::world::wait_until("one vault is sealed anew", || 0 < revisions(&world));
+    child.kill().expect("kill it");
+    world.finish(child);
+    check_restores(&world, "identity.txt", "acme", "by_first");
+    world.run(&["keys", "reseal"]).expect(0);
+    assert_eq!(revisions(&world), 3, "each vault once");
+    assert_eq!(world.json(&["keys", "list", "--json"], 0)["differ"], serde_json::json!([]));
+    check_restores(&world, "second.txt", "globex", "by_second");
+    world.run(&["verify", "--read-data"]).expect(0);
+}

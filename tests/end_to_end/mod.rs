@@ -9,6 +9,7 @@ mod counted;
 mod damage;
 mod disaster;
 mod drill;
+mod duties;
 mod erase;
 mod failures;
 mod fleet;

@@ -147,3 +147,31 @@ async fn the_epochs_of_a_target_open_for_its_own_recipient_and_never_for_it_alon
     let sealed_to: Vec<String> = recipients(&[&officer(88), &own]).iter().map(ToString::to_string).collect();
     assert_eq!(facts.epochs[1].sealed_to, sealed_to);
 }
+
+#[tokio::test]
+async fn resealing_a_fleet_costs_five_requests_a_vault_and_an_interrupted_one_pays_only_for_what_is_left() {
+    const VAULTS: usize = 48;
+    let (world, store) = over_faults().await;
+    let first = recipients(&[&world.officer]);
+    let name = |number: usize| dbkeeper::base::ids::TargetId::tenant(&format!("t{number:03}")).expect("a name");
+    let vaults: Vec<Vault> = (0..VAULTS).map(|number| world.repository.vault(&name(number))).collect();
+    for vault in &vaults {
+        vault.begin_epoch(&first, world.clock.now(), &world.entropy).await.expect("begin");
+    }
+    let both = recipients(&[&world.officer, &officer(77)]);
+    let identities = std::slice::from_ref(&world.officer);
+    let before = store.calls().len();
+    // Killed after a third of them.
+    for vault in &vaults[..VAULTS / 3] {
+        vault.reseal(&both, identities).await.expect("reseal");
+    }
+    let third = store.calls().len() - before;
+    assert_eq!(third, 5 * VAULTS / 3, "a listing, its object twice, and the new one put and read");
+    let mut resealed = 0;
+    for vault in &vaults {
+        resealed += vault.reseal(&both, identities).await.expect("reseal").resealed;
+    }
+    assert_eq!(resealed, VAULTS - VAULTS / 3);
+    // What is done costs its listing and a look at both revisions.
+    assert_eq!(store.calls().len() - before - third, 5 * (VAULTS - VAULTS / 3) + 3 * VAULTS / 3);
+}
