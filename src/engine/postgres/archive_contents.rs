@@ -238,6 +238,8 @@ fn parse_entry(line: &str) -> Option<(u32, Entry)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const LIST: &str = ";\n; Selected TOC Entries:\n;\n\
@@ -289,5 +291,17 @@ mod tests {
         assert_eq!(identified(&with_another), [one(102), one(100), one(101)], "the longer name");
         let [parent, _, other] = identified(&[(9, "public", "with space")]);
         assert!(parent != one(100) && other != one(102) && parent != other, "without rows in the backup");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_list_says_the_selection_is_a_part_of_it(
+            lines in prop::collection::vec("([0-9]{1,10}; )?(1259|0|[0-9]{9,11}) [0-9]{1,11} (TABLE|TABLE ATTACH|INDEX|X) (public a o|\\PC{0,20})|;\tdepends on:( [0-9]{1,3}){0,4}|\\PC{0,30}", 0..12),
+        ) {
+            let mut contents = Contents::parse(&lines.join("\n"));
+            contents.identify([(7, "public", "a"), (u32::MAX, "", "")].into_iter());
+            let selection = contents.select(&contents.tables_named("a"));
+            prop_assert!(selection.list.lines().all(|line| lines.iter().any(|given| given == line)));
+        }
     }
 }

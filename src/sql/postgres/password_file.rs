@@ -93,6 +93,8 @@ fn next_field(text: &str) -> (&str, String, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sql::{Family, SslMode};
 
@@ -145,5 +147,15 @@ mod tests {
         check_found("localhost:*:*:*:yes", "/var/run/postgresql", "app", Some("yes"));
         check_found("localhost:*:*:*:no\n/srv/sockets:*:*:*:yes", "/srv/sockets", "app", Some("yes"));
         check_found("::1:*:*:*:no\n\\:\\:1:*:*:*:yes", "::1", "app", Some("yes"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_the_file_a_login_is_found_or_not(text in "([a-z*:\\\\#]|central|5432|\\PC|[\r\n]){0,60}") {
+            let _ = find(&text, &server("db", "a"), "central");
+            // A line of its own answers, whatever stands above it that fits nobody.
+            let text = format!("{}\ndb:5432:central:nobody-else:secret\n", text.replace('*', ""));
+            prop_assert!(find(&text, &server("db", "nobody-else"), "central").is_some());
+        }
     }
 }
