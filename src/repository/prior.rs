@@ -20,8 +20,8 @@ use crate::repository::layout::VaultObject;
 use crate::repository::marker::Parent;
 use crate::repository::vault::{Listing, Vault};
 
-/// A pack that expires too early is renewed where at least this share of it was in use, in percent: the source is
-/// `reference/retention_simulation.py`, which stores 1.3 to 1.5 times the ideal with it.
+/// A pack that expires too early is renewed where at least this share of it was in use, in percent: by
+/// simulation (`examples/retention.rs`) a higher share stores more and sends more.
 const RENEWAL_PERCENT: u64 = 70;
 
 /// No pack is renewed beyond this age, so that no damage lives for ever.
