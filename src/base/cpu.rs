@@ -3,14 +3,12 @@
 //! A piece of work reserves room for its bytes first, runs on the pool, and keeps its room until its result has left the
 //! process. So a slow bucket stalls the reader of the database, and no queue grows (invariant 6).
 //!
-//! The pool is one thread for each processor and one queue. Its threads sleep while there is nothing to do: a pool that first
-//! looks around for more, as rayon's does, takes time slices from the database server on the same machine, some ten thousand
-//! a second.
+//! The pool is rayon's. Its threads look around for more work before they sleep, and on a machine with few processors take time from
+//! the database server there: hence [`Place::Here`], for callers of which every processor has one.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 use std::thread;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -111,60 +109,10 @@ pub fn start_at<T: Send + 'static>(place: Place, work: impl FnOnce() -> T + Send
         let _ = sender.send(result);
     };
     match place {
-        Place::Pool => POOL.run(Box::new(job)),
+        Place::Pool => rayon::spawn(job),
         Place::Here => job(),
     }
     Started(receiver)
-}
-
-type Job = Box<dyn FnOnce() + Send>;
-
-/// The threads, which live as long as the process.
-static POOL: LazyLock<Pool> = LazyLock::new(Pool::start);
-
-#[derive(Default)]
-struct Queue {
-    jobs: Mutex<VecDeque<Job>>,
-    added: Condvar,
-}
-
-struct Pool {
-    queue: Arc<Queue>,
-    threads: usize,
-}
-
-impl Pool {
-    fn start() -> Self {
-        let queue = Arc::new(Queue::default());
-        let wanted = thread::available_parallelism().map_or(1, usize::from);
-        let start_one = |_| {
-            let queue = Arc::clone(&queue);
-            thread::Builder::new().name("cpu".to_owned()).spawn(move || queue.work()).ok()
-        };
-        let threads = (0..wanted).filter_map(start_one).count();
-        Self { queue, threads }
-    }
-
-    /// Does a job that does not panic; where the system grants no thread at all, before this returns.
-    fn run(&self, job: Job) {
-        if self.threads == 0 {
-            return job();
-        }
-        self.queue.jobs.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
-        self.queue.added.notify_one();
-    }
-}
-
-impl Queue {
-    /// One job after the other, for ever.
-    fn work(&self) {
-        loop {
-            let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-            let waited = self.added.wait_while(jobs, |jobs| jobs.is_empty());
-            let job = waited.unwrap_or_else(PoisonError::into_inner).pop_front();
-            job.into_iter().for_each(|job| job());
-        }
-    }
 }
 
 impl<T> Started<T> {
