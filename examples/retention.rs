@@ -138,7 +138,7 @@ impl Simulation {
     async fn prune(&mut self) -> Result<(), Error> {
         let now = self.clock.now();
         self.backups.retain(|(expires_at, _)| now <= *expires_at);
-        let policy = Policy { keep_last: 1, max_share_percent: 100, forced: BTreeSet::new(), locks: false };
+        let policy = Policy { keep_last: 1, max_share_percent: 100, forced: BTreeSet::new(), versions: false };
         let times = (now, cutoff(now, None));
         let planned = plan(&survey(&self.vault, 1, times, None).await?, &policy, times.1);
         execute(self.vault.repository(), &[planned], &[], false, &CancellationToken::new()).await.map(drop)

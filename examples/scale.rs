@@ -64,7 +64,7 @@ async fn main() {
         "| {vaults} vaults of {backups} backups | list | get | S3 | time | peak memory |\n| --- | --- | --- | --- | --- | --- |"
     );
     let (targets, _) = repository.vaults().await.expect("the store works");
-    let policy = Policy { keep_last: 3, max_share_percent: 50, forced: BTreeSet::new(), locks: false };
+    let policy = Policy { keep_last: 3, max_share_percent: 50, forced: BTreeSet::new(), versions: false };
     let began = Instant::now();
     let planned = plans(&repository, &targets, &policy).await;
     tell("prune --dry-run", &fleet, began);

@@ -89,10 +89,9 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
         keep_last: context.config.retention.keep_last as usize,
         max_share_percent: request.max_share_percent,
         forced: request.forced.clone(),
-        locks: repository.store().lock_state().await? != LockState::NotAsked,
+        versions: request.all_versions || repository.store().lock_state().await? != LockState::NotAsked,
     };
-    let all_versions = policy.locks || request.all_versions;
-    let keeps_versions = !all_versions && repository.store().keeps_versions().await?;
+    let keeps_versions = !policy.versions && repository.store().keeps_versions().await?;
     let times = (ours, cutoff(ours, stores));
     let reports = read_reports(&repository, times.1).await?;
     let (mut targets, strangers) = repository.vaults().await?;
@@ -133,7 +132,7 @@ pub async fn plan(context: &Context, request: &Request) -> Result<Plan, Error> {
         old_reports: reports.old,
         remembered,
         forced: request.forced.clone(),
-        all_versions,
+        all_versions: policy.versions,
         repository,
     })
 }

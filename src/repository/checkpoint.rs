@@ -232,11 +232,12 @@ impl Content {
     }
 }
 
-/// What the records of an erasure say first.
+/// What the record that closes an erasure says.
 #[derive(Deserialize)]
 struct Erased {
     target: TargetId,
     at: DateTime<Utc>,
+    left: Vec<String>,
 }
 
 /// An erasure on purpose.
@@ -249,11 +250,11 @@ pub struct Erasure {
 }
 
 /// The targets that were erased on purpose, at `since` or later, by the signed records of it below `runs/`; of each the last
-/// time.
+/// time. An erasure that was only begun, or left a backup, excuses nothing.
 pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Result<BTreeMap<TargetId, Erasure>, Error> {
     repository.mac().ok_or(Error::NoKey { action: "looking for erasures" })?;
     let failed = |source| Error::Store { action: "look for erasures", source };
-    let is_record = |key: &ObjectKey| ["/erase.json", "/erase-done.json"].iter().any(|end| key.as_str().ends_with(end));
+    let is_record = |key: &ObjectKey| key.as_str().ends_with("/erase-done.json");
     let (mut erased, mut objects) = (BTreeMap::new(), repository.store().list(layout::RUNS_PREFIX));
     while let Some(object) = objects.try_next().await.map_err(failed)? {
         if !is_record(&object.key) {
@@ -262,6 +263,9 @@ pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Resu
         let bytes = repository.store().get(&object.key).await.map_err(failed)?;
         // One that does not verify excuses nothing; `verify --read-packs` tells it.
         let Ok(record) = repository.read_record::<Erased>(&bytes, &object.key) else { continue };
+        if record.left.iter().any(|key| key.ends_with("/backup.json")) {
+            continue;
+        }
         let known: Option<&Erasure> = erased.get(&record.target);
         // Records count whole seconds.
         if since.timestamp() <= record.at.timestamp() && known.is_none_or(|known| known.at <= record.at) {

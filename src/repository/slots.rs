@@ -50,7 +50,14 @@ impl State {
 
     /// Chunks of parts that were not read again stay in the index: such a part may be read again, and not be new, another time.
     pub(super) fn touch_reused(&mut self, prior: &Prior) {
-        self.reused.values_mut().for_each(|ranges| ranges.sort_unstable());
+        for ranges in self.reused.values_mut() {
+            ranges.sort_unstable();
+            ranges.dedup_by(|next, last| {
+                let touches = next.0 <= last.1;
+                last.1 = if touches { last.1.max(next.1) } else { last.1 };
+                touches
+            });
+        }
         let (reused, adopted) = (&self.reused, &self.adopted);
         let places = prior.chunks().filter_map(|(id, place)| {
             let pack = *adopted.get(&place.pack)?;

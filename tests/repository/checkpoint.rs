@@ -65,9 +65,16 @@ async fn only_a_signed_record_of_an_erasure_since_then_excuses_what_is_missing()
     let world = World::new().await;
     let acme = TargetId::tenant("acme").expect("a name");
     let (run, at) = (RunId::new(world.clock.now(), [1; 4]), world.clock.now());
-    let record = serde_json::json!({ "format": 1, "target": acme, "at": at, "backups": 3 });
-    store_report(&world.repository, &run, "erase-done", &record).await.expect("put");
+    let record =
+        |left: &[&str]| serde_json::json!({ "format": 1, "target": acme, "at": at, "backups": 3, "left": left });
     let erased = |since| erased_since(&world.repository, since);
+    // One that was only begun, or that left a backup, excuses nothing.
+    let marker = "vaults/tenant/acme/backups/20261121T091500Z-d336h-3fa9c2d1/backup.json";
+    for (name, left) in [("erase", &[][..]), ("erase-done", &[marker])] {
+        store_report(&world.repository, &run, name, &record(left)).await.expect("put");
+        assert!(erased(at - TimeDelta::hours(1)).await.expect("list").is_empty(), "{name} {left:?}");
+    }
+    store_report(&world.repository, &run, "erase-done", &record(&["vaults/tenant/acme/packs/x"])).await.expect("put");
     assert!(erased(at - TimeDelta::hours(1)).await.expect("list").contains_key(&acme));
     assert!(erased(at + TimeDelta::hours(1)).await.expect("list").is_empty(), "it was erased before");
     let key = dbkeeper::repository::layout::run_report(&run, "erase-done");

@@ -24,7 +24,7 @@ use crate::support::faults::{Fault, Faulty};
 
 /// The usual policy of these tests.
 pub(super) fn policy(keep_last: usize) -> Policy {
-    Policy { keep_last, max_share_percent: 100, forced: BTreeSet::new(), locks: false }
+    Policy { keep_last, max_share_percent: 100, forced: BTreeSet::new(), versions: false }
 }
 
 /// Plans as the job does.
@@ -184,6 +184,39 @@ async fn a_planted_later_key_never_costs_the_good_one_that_a_backup_needs() {
     let packs = plan.removals.iter().filter(|removal| matches!(removal.object, VaultObject::Pack(..)));
     assert_eq!(packs.map(|removal| removal.rule).collect::<Vec<_>>(), vec![Rule::Expired; planted.len()]);
     world.store.delete(&planted).await.expect("delete");
+    assert_eq!(world.restore(&vault, id).await.expect("restore"), expected(b"S", &table(0)));
+}
+
+#[tokio::test]
+async fn where_every_version_goes_no_key_of_a_pack_goes_early() {
+    let world = World::new().await;
+    let vault = world.acme();
+    let id = world.back_up_for(&vault, 100, &table(0)).await.expect("back up").marker.id;
+    // Both keys overwritten with the same garbage: in a bucket that keeps versions the good bytes are an older one.
+    let mut good = Vec::new();
+    for (hash, pack) in vault.list().await.expect("list").packs {
+        let key = |expiry| VaultObject::Pack(expiry, hash).key(vault.target());
+        let (own, later) = (key(pack.expires_at), key(pack.expires_at + chrono::TimeDelta::days(900)));
+        let garbage = Bytes::from(vec![7; usize::try_from(pack.bytes).expect("small")]);
+        good.push((own.clone(), world.store.get(&own).await.expect("get")));
+        world.store.put(&own, garbage).await.expect("put");
+        world.store.copy(&own, &later).await.expect("copy");
+    }
+    let policy = Policy { versions: true, ..policy(1) };
+    for hours in [0, 2400] {
+        world.advance(hours);
+        let plan = planned(&world, &vault, &policy).await.expect("plan");
+        assert_eq!(plan.removals, [], "after {hours} hours");
+    }
+    for (key, body) in good {
+        world.store.put(&key, body).await.expect("put");
+        let later: Vec<_> =
+            vault.list_objects().await.expect("list").1.into_iter().map(|listed| listed.object).collect();
+        let same_pack = later.into_iter().map(|object| object.key(vault.target()));
+        let hash = key.as_str().rsplit_once('.').expect("a pack").1.to_owned();
+        let planted: Vec<_> = same_pack.filter(|other| other.as_str().ends_with(&hash) && *other != key).collect();
+        world.store.delete(&planted).await.expect("delete");
+    }
     assert_eq!(world.restore(&vault, id).await.expect("restore"), expected(b"S", &table(0)));
 }
 

@@ -22,7 +22,7 @@ async fn requests_grow_with_what_must_be_looked_at_and_with_nothing_else() {
     fleet.counts();
     let (targets, strangers) = repository.vaults().await.expect("list the vaults");
     assert_eq!((targets.len(), strangers.len(), fleet.counts()), (VAULTS, 0, (3, 0)));
-    let policy = Policy { keep_last: 3, max_share_percent: 50, forced: BTreeSet::new(), locks: false };
+    let policy = Policy { keep_last: 3, max_share_percent: 50, forced: BTreeSet::new(), versions: false };
     let times = (now, cutoff(now, Some(now)));
     let vaults = VAULTS as u64;
     for target in &targets {

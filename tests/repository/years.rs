@@ -194,7 +194,7 @@ impl Years {
     async fn prune(&mut self) {
         let skew = TimeDelta::minutes(i64::try_from(self.pick(11)).expect("small") - 5);
         let ours = self.now() + skew;
-        let policy = Policy { keep_last: KEEP_LAST, max_share_percent: 100, forced: BTreeSet::new(), locks: false };
+        let policy = Policy { keep_last: KEEP_LAST, max_share_percent: 100, forced: BTreeSet::new(), versions: false };
         let store = Faulty::new(Arc::clone(&self.world.store));
         let repository = Repository::open(Arc::clone(&store) as _, &KEY).await.expect("open");
         let fails = self.once_in(4).then(|| self.pick(4));

@@ -25,6 +25,7 @@ use crate::job::watchdog::Watchdog;
 use crate::job::{Context, Error, chain};
 use crate::repository::Repository;
 use crate::repository::verify::Rung;
+use crate::restore;
 use crate::run::fan_out::fan_out;
 use crate::run::report::TargetResult;
 use crate::sql::Server;
@@ -163,7 +164,12 @@ pub async fn run(context: &Context, request: &Request) -> Result<Report, Error> 
     let watchdog = Watchdog::new(Arc::clone(&context.monitor));
     let drill = Arc::new(Drill { context, request, repository, scratch, identities, budget, run, watchdog });
     let targets = drill.targets().await?;
-    let leftovers = remove_old(&drill.scratch).await?;
+    let limit = drill.context.config.limits.no_progress;
+    let removed = tokio::time::timeout(limit, remove_old(&drill.scratch)).await;
+    let leftovers = removed.unwrap_or_else(|_| {
+        let waited_for = format!("an answer of server {:?}", drill.scratch.name);
+        Err(restore::Error::Stalled { limit, waited_for }.into())
+    })?;
     drill.watchdog.run_begins(targets.len());
     let width = drill.context.config.limits.targets_at_once.clamp(1, MAX_WIDTH);
     let results = fan_out(targets.clone(), width, &drill.context.stop, |target| {

@@ -45,8 +45,9 @@ pub(super) async fn server(
     if !request.on_live_server && live_names(&context.config).any(live) {
         return refused(format!("server {:?} holds databases of the fleet", scratch.name), hint);
     }
-    // A registry may name servers of its own. One that cannot be read stops no drill: the disaster may be real.
-    let Ok(found) = context.discover(servers).await else { return Ok(scratch) };
+    // A registry may name servers of its own. One that cannot be read, or not in time, stops no drill: the disaster may be real.
+    let found = tokio::time::timeout(context.config.limits.no_progress, context.discover(servers)).await;
+    let Ok(Ok(found)) = found else { return Ok(scratch) };
     let on_it = || found.databases.iter().filter(|database| is_same(&database.server, &scratch));
     if let Some(database) = on_it().next().filter(|_| !request.on_live_server) {
         return refused(

@@ -97,8 +97,8 @@ pub struct Policy {
     pub max_share_percent: u32,
     /// The guards that are overruled.
     pub forced: BTreeSet<Guard>,
-    /// True where the store locks objects until their expiry: then even the older key of a pack waits for it.
-    pub locks: bool,
+    /// True where every version of what goes is deleted: the store locks objects, or the operator says so.
+    pub versions: bool,
 }
 
 /// An object that goes.

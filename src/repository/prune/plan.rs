@@ -25,7 +25,7 @@ pub fn plan(survey: &Survey, policy: &Policy, cutoff: DateTime<Utc>) -> VaultPla
     let survivors = survivors(survey, policy, &committed, cutoff);
     let goes = |id: &BackupId| id.expires_at() <= cutoff && !survivors.why.contains_key(id);
     let mut removals = documents(survey, &committed, goes, cutoff);
-    removals.extend(packs(survey, &survivors, cutoff, policy.locks));
+    removals.extend(packs(survey, &survivors, cutoff, policy.versions));
     removals.sort_by_key(|removal| stage(&removal.object));
     let gone = committed.iter().filter(|id| goes(id)).count();
     let forced = |guard| policy.forced.contains(&guard);
@@ -135,8 +135,9 @@ fn documents(
 /// Packs that have expired and that no survivor needs, and the older of two keys of one pack.
 ///
 /// A key that has not expired goes only where the store itself says that the same bytes lie under the later one: whoever can
-/// put objects and not delete them must not make us delete the good one of the two.
-fn packs(survey: &Survey, survivors: &Survivors, cutoff: DateTime<Utc>, locks: bool) -> Vec<Removal> {
+/// put objects and not delete them must not make us delete the good one of the two. And where every version of a key is deleted,
+/// none goes early: both may have been overwritten with the same garbage, and an older version is the good one.
+fn packs(survey: &Survey, survivors: &Survivors, cutoff: DateTime<Utc>, versions: bool) -> Vec<Removal> {
     let mut keys: BTreeMap<Hash32, Vec<(DateTime<Utc>, &Listed)>> = BTreeMap::new();
     for listed in &survey.objects {
         if let VaultObject::Pack(expiry, hash) = listed.object {
@@ -151,7 +152,8 @@ fn packs(survey: &Survey, survivors: &Survivors, cutoff: DateTime<Utc>, locks: b
             removals.push(Removal { object: *object, bytes: *bytes, rule });
         };
         for (expiry, older) in keys {
-            if older.content.is_some() && older.content == whole.content && (!locks || expiry <= cutoff) {
+            let is_same = older.bytes == whole.bytes && older.content.is_some() && older.content == whole.content;
+            if is_same && !versions {
                 remove(older, Rule::Superseded);
             } else if expiry <= cutoff && !survivors.outlived.contains(&hash) {
                 remove(older, Rule::Expired);

@@ -49,7 +49,8 @@ pub(super) fn meta(path: &Path, key: ObjectKey) -> io::Result<ObjectMeta> {
     if !metadata.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    let content = Some(Content::of_file(metadata.dev(), metadata.ino()));
+    // Some file systems make inode numbers up; of a file with several links they are meant.
+    let content = (metadata.nlink() >= 2).then(|| Content::of_file(metadata.dev(), metadata.ino()));
     Ok(ObjectMeta { key, bytes: metadata.len(), modified_at: metadata.modified()?.into(), content })
 }
 
