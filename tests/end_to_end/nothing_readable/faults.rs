@@ -308,8 +308,8 @@ impl Fleet {
         let text = String::from_utf8_lossy(&ran.text);
         let (fault, usual) = (cell.fault, self.usual[cell.verb].code);
         let is_true = match ran.code {
-            // A drill that did not come to its end has failed.
-            Some(5) if VERBS[cell.verb][0] == "drill" && fault.may_pass() => true,
+            // A drill that did not come to its end has failed, whatever the reason.
+            Some(5) if VERBS[cell.verb][0] == "drill" => true,
             Some(code) => fault.ends().contains(&code) || (fault.may_pass() && ran.code == usual),
             None => fault == Fault::Crash,
         };
