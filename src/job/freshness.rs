@@ -53,9 +53,13 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Looks for erasures since the checkpoint. Without the repository key no record of one can be believed.
-    pub(super) async fn new(checkpoint: Checkpoint, repository: &Repository) -> Result<Self, Error> {
+    pub(super) async fn new(
+        checkpoint: Checkpoint,
+        repository: &Repository,
+        now: DateTime<Utc>,
+    ) -> Result<Self, Error> {
         let erased = match repository.has_key() {
-            true => erased_since(repository, checkpoint.taken_at).await?,
+            true => erased_since(repository, (checkpoint.taken_at, now)).await?,
             false => BTreeMap::new(),
         };
         Ok(Self { checkpoint, erased })

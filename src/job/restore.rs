@@ -207,7 +207,7 @@ impl<'a> Planner<'a> {
         let budget = ByteBudget::new(context.config.limits.pipeline_bytes() / 2);
         let checkpoint = request.checkpoint.as_deref().map(|text| checkpoint::read(text, &repository)).transpose()?;
         let checkpoint = match checkpoint {
-            Some(checkpoint) => Some(Seen::new(checkpoint, &repository).await?),
+            Some(checkpoint) => Some(Seen::new(checkpoint, &repository, context.clock.now()).await?),
             None => None,
         };
         let run = context.new_run();

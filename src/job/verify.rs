@@ -96,12 +96,12 @@ pub struct Compared {
 
 impl Compared {
     /// Takes back the alarms of targets that were erased on purpose.
-    async fn excuse_erased(&mut self, repository: &Repository) -> Result<(), Error> {
+    async fn excuse_erased(&mut self, repository: &Repository, now: DateTime<Utc>) -> Result<(), Error> {
         if self.alarms.is_empty() {
             return Ok(());
         }
         let missed: BTreeSet<TargetId> = self.alarms.iter().map(|alarm| alarm.target.clone()).collect();
-        let erasures = erased_since(repository, self.taken_at).await?;
+        let erasures = erased_since(repository, (self.taken_at, now)).await?;
         self.erased = missed.into_iter().filter(|target| erasures.contains_key(target)).collect();
         let excused = |alarm: &Alarm| erasures.get(&alarm.target).is_some_and(|it| alarm.backup.created_at() <= it.at);
         self.alarms.retain(|alarm| !excused(alarm));
@@ -154,7 +154,7 @@ pub async fn run(context: &Context, request: &Request) -> Result<Report, Error> 
     if let (Some(seen), Some(compared)) = (&seen, &mut compared) {
         let alarms = vaults.iter().flat_map(|vault| seen.compare(&vault.target, &vault.genuine, now));
         compared.alarms.extend(alarms.collect::<Vec<_>>());
-        compared.excuse_erased(&run.repository).await?;
+        compared.excuse_erased(&run.repository, now).await?;
     }
     vaults.sort_by(|a, b| a.target.cmp(&b.target));
     let findings = match request.rung > Rung::Presence && target.is_none() && request.is_whole() {

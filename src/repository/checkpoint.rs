@@ -15,6 +15,7 @@ use crate::base::ids::{BackupId, Hash32, TargetId, TargetKind};
 use crate::codec::compress;
 use crate::codec::digest::MacKey;
 use crate::repository::marker::{FORMAT, Parent};
+use crate::repository::prune::is_of_the_future;
 use crate::repository::{Error, Repository, json, keys, layout};
 use crate::store::ObjectKey;
 
@@ -250,8 +251,11 @@ pub struct Erasure {
 }
 
 /// The targets that were erased on purpose, at `since` or later, by the signed records of it below `runs/`; of each the last
-/// time. An erasure that was only begun, or left a backup, excuses nothing.
-pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Result<BTreeMap<TargetId, Erasure>, Error> {
+/// time. An erasure that was only begun, left a backup, or says that it is of later than `now` excuses nothing.
+pub async fn erased_since(
+    repository: &Repository,
+    (since, now): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<BTreeMap<TargetId, Erasure>, Error> {
     repository.mac().ok_or(Error::NoKey { action: "looking for erasures" })?;
     let failed = |source| Error::Store { action: "look for erasures", source };
     let is_record = |key: &ObjectKey| key.as_str().ends_with("/erase-done.json");
@@ -263,7 +267,9 @@ pub async fn erased_since(repository: &Repository, since: DateTime<Utc>) -> Resu
         let bytes = repository.store().get(&object.key).await.map_err(failed)?;
         // One that does not verify excuses nothing; `verify --read-packs` tells it.
         let Ok(record) = repository.read_record::<Erased>(&bytes, &object.key) else { continue };
-        if record.left.iter().any(|key| key.ends_with("/backup.json")) {
+        let run = layout::parse_run_report(&object.key).map(|(run, _)| run.started_at());
+        let is_future = run.into_iter().chain([record.at]).any(|at| is_of_the_future(at, now));
+        if is_future || record.left.iter().any(|key| key.ends_with("/backup.json")) {
             continue;
         }
         let known: Option<&Erasure> = erased.get(&record.target);

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::base::ids::{Hash32, RunId};
 use crate::codec::digest::sha256;
+use crate::repository::prune::is_of_the_future;
 use crate::repository::prune::record::KEPT_FOR_EVER;
 use crate::repository::verify::Finding;
 use crate::repository::{Error, Repository, layout, signed};
-use crate::store;
+use crate::store::{self, ObjectKey};
 
 /// Reports that are read at once.
 const READS_AT_ONCE: usize = 16;
@@ -33,33 +35,61 @@ pub async fn store_report<T: Serialize>(
 /// So many of the newest records of prunes count for the next prune.
 const PRUNES_THAT_COUNT: usize = 5;
 
+/// When a record says that it was written.
+#[derive(Deserialize)]
+struct Dated {
+    at: Option<DateTime<Utc>>,
+    planned_at: Option<DateTime<Utc>>,
+}
+
 /// The records that still decide something, with the hashes of their bytes: every erasure, and the last prunes. What does not
-/// verify is left out; without the key of the repository nothing can be told of any.
-pub(crate) async fn that_decide(repository: &Repository) -> Result<BTreeMap<String, Hash32>, Error> {
+/// verify, and what is dated later than `now`, is left out; without the key of the repository nothing can be told of any, and
+/// none decides.
+pub(crate) async fn that_decide(
+    repository: &Repository,
+    now: DateTime<Utc>,
+) -> Result<BTreeMap<String, Hash32>, Error> {
     let (store, mut wanted, mut prunes) = (repository.store(), Vec::new(), BTreeMap::new());
+    if !repository.has_key() {
+        return Ok(BTreeMap::new());
+    }
     let failed = |source| Error::Store { action: "read the run reports", source };
     let mut objects = store.list(layout::RUNS_PREFIX);
     while let Some(object) = objects.try_next().await.map_err(failed)? {
         let Some((run, worker)) = layout::parse_run_report(&object.key) else { continue };
         match worker {
+            _ if is_of_the_future(run.started_at(), now) => {}
             "prune" => drop(prunes.insert(run, object.key.clone())),
             worker if worker.starts_with(KEPT_FOR_EVER) => wanted.push(object.key.clone()),
             _ => {}
         }
     }
     drop(objects);
-    wanted.extend(prunes.into_values().rev().take(PRUNES_THAT_COUNT));
     let mut decide = BTreeMap::new();
     for key in wanted {
-        let bytes = match store.get(&key).await {
-            Err(error) if error.is_not_found() => continue,
-            got => got.map_err(failed)?,
-        };
-        if repository.read_record::<serde_json::Value>(&bytes, &key).is_ok() {
-            decide.insert(key.to_string(), sha256(&bytes));
+        decide.extend(believed(repository, &key, now).await?.map(|hash| (key.to_string(), hash)));
+    }
+    let mut last = 0;
+    for key in prunes.into_values().rev() {
+        let hash = believed(repository, &key, now).await?;
+        last += usize::from(hash.is_some());
+        decide.extend(hash.map(|hash| (key.to_string(), hash)));
+        if last == PRUNES_THAT_COUNT {
+            break;
         }
     }
     Ok(decide)
+}
+
+/// The hash of a record that verifies and is not of the future.
+async fn believed(repository: &Repository, key: &ObjectKey, now: DateTime<Utc>) -> Result<Option<Hash32>, Error> {
+    let bytes = match repository.store().get(key).await {
+        Err(error) if error.is_not_found() || matches!(error, store::Error::TooLarge { .. }) => return Ok(None),
+        got => got.map_err(|source| Error::Store { action: "read the run reports", source })?,
+    };
+    let Ok(Dated { at, planned_at }) = repository.read_record(&bytes, key) else { return Ok(None) };
+    let honest = at.into_iter().chain(planned_at).all(|at| !is_of_the_future(at, now));
+    Ok(honest.then(|| sha256(&bytes)))
 }
 
 /// Reads every run report and tells those that are damaged or forged.
@@ -67,7 +97,7 @@ pub async fn verify_reports(repository: &Repository) -> Result<Vec<Finding>, Err
     repository.mac().ok_or(Error::NoKey { action: "verifying run reports" })?;
     let store = repository.store();
     let failed = |source| Error::Store { action: "read the run reports", source };
-    let keys: Vec<store::ObjectKey> =
+    let keys: Vec<ObjectKey> =
         store.list(layout::RUNS_PREFIX).map_ok(|object| object.key).try_collect().await.map_err(failed)?;
     let reads = keys.into_iter().map(|key| async move { (store.get(&key).await, key) });
     let mut reads = futures::stream::iter(reads).buffered(READS_AT_ONCE);

@@ -297,7 +297,7 @@ impl Rotation {
         let no_key = || Error::NoKey { action: "replacing the repository key" };
         let (mac, key) = (self.renewed.mac().ok_or_else(no_key)?, self.renewed.key_id().ok_or_else(no_key)?);
         let replaced = self.renewed.replaced.as_deref().ok_or_else(no_key)?;
-        let documents = reports::that_decide(&self.former).await?;
+        let documents = reports::that_decide(&self.former, now).await?;
         let mut done = Done {
             format: FORMAT,
             repository: self.renewed.id.to_string(),

@@ -18,12 +18,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::Entropy;
-use crate::base::ids::{Hash32, RunId, TargetId};
+use crate::base::ids::{BackupId, Hash32, RunId, TargetId};
 use crate::codec::digest::{MacKey, sha256};
 use crate::repository::expiry::pack_expiry;
 use crate::repository::keys::VaultKeys;
 use crate::repository::layout::{VaultObject, VouchId, vault_prefix, vouches_prefix};
 use crate::repository::marker::FORMAT;
+use crate::repository::prune::is_of_the_future;
 use crate::repository::signed::BadDocument;
 use crate::repository::vault::{Listing, Vault};
 use crate::repository::{Error, signed};
@@ -198,8 +199,12 @@ impl Vault {
         let (listing, objects) = self.list_objects().await?;
         let known = &self.vouched().await?.0;
         let prefix = vault_prefix(self.target());
-        let is_signed = |object: &VaultObject| {
-            !matches!(object, VaultObject::Pack(..) | VaultObject::Index(_) | VaultObject::Manifest(_))
+        // One of the future would be the newest for years: what is kept for being the newest would go.
+        let early = |id: &BackupId| is_of_the_future(id.created_at(), now);
+        let is_signed = |object: &VaultObject| match object {
+            VaultObject::Pack(..) | VaultObject::Index(_) | VaultObject::Manifest(_) => false,
+            VaultObject::Marker(id) => !early(id),
+            _ => true,
         };
         let places =
             objects.iter().map(|listed| listed.object).filter(is_signed).map(|object| object.key(self.target()));
@@ -212,8 +217,12 @@ impl Vault {
             added: 0,
             before: known.len(),
             refused: Vec::new(),
-            needed_until: listing.committed.iter().map(pack_expiry).max(),
+            needed_until: listing.committed.iter().filter(|id| !early(id)).map(pack_expiry).max(),
         };
+        for id in listing.committed.iter().filter(|id| early(id)) {
+            let place = VaultObject::Marker(*id).key(self.target());
+            report.refused.push(format!("object {place}: it is dated later than now, and was not made then"));
+        }
         let mut reads = futures::stream::iter(places)
             .map(|place| async move { (self.examine(former, &place).await, place) })
             .buffered(READS_AT_ONCE);

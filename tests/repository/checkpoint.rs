@@ -67,7 +67,7 @@ async fn only_a_signed_record_of_an_erasure_since_then_excuses_what_is_missing()
     let (run, at) = (RunId::new(world.clock.now(), [1; 4]), world.clock.now());
     let record =
         |left: &[&str]| serde_json::json!({ "format": 1, "target": acme, "at": at, "backups": 3, "left": left });
-    let erased = |since| erased_since(&world.repository, since);
+    let erased = |since| erased_since(&world.repository, (since, world.clock.now()));
     // One that was only begun, or that left a backup, excuses nothing.
     let marker = "vaults/tenant/acme/backups/20261121T091500Z-d336h-3fa9c2d1/backup.json";
     for (name, left) in [("erase", &[][..]), ("erase-done", &[marker])] {
@@ -77,6 +77,14 @@ async fn only_a_signed_record_of_an_erasure_since_then_excuses_what_is_missing()
     store_report(&world.repository, &run, "erase-done", &record(&["vaults/tenant/acme/packs/x"])).await.expect("put");
     assert!(erased(at - TimeDelta::hours(1)).await.expect("list").contains_key(&acme));
     assert!(erased(at + TimeDelta::hours(1)).await.expect("list").is_empty(), "it was erased before");
+    // One that says it is of a later time, in its name or in its text, would excuse whatever vanishes until then.
+    let later = at + TimeDelta::days(300);
+    for (run, at) in [(RunId::new(later, [2; 4]), at), (RunId::new(at, [3; 4]), later)] {
+        let beta = TargetId::tenant("beta").expect("a name");
+        let record = serde_json::json!({ "format": 1, "target": beta, "at": at, "backups": 3, "left": [] });
+        store_report(&world.repository, &run, "erase-done", &record).await.expect("put");
+        assert!(!erased(at - TimeDelta::days(400)).await.expect("list").contains_key(&beta));
+    }
     let key = dbkeeper::repository::layout::run_report(&run, "erase-done");
     let text = String::from_utf8(world.store.get(&key).await.expect("get").to_vec()).expect("text");
     world.store.delete(std::slice::from_ref(&key)).await.expect("delete");

@@ -18,6 +18,7 @@ mod prune;
 mod renewal;
 mod reseal;
 mod rotation;
+mod rotation_thief;
 mod round_trip;
 mod scale;
 pub(crate) mod support;

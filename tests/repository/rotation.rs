@@ -24,10 +24,10 @@ use dbkeeper::store::memory::MemoryStore;
 use crate::repository::support::{KEY, Table, World, expected, rows};
 use crate::support::faults::{Fault, Faulty};
 
-const SECOND: [u8; 32] = [43; 32];
-const THIRD: [u8; 32] = [44; 32];
+pub(super) const SECOND: [u8; 32] = [43; 32];
+pub(super) const THIRD: [u8; 32] = [44; 32];
 
-async fn over_faults() -> (World, Arc<Faulty>) {
+pub(super) async fn over_faults() -> (World, Arc<Faulty>) {
     let clock = Arc::new(HeldClock::new("2026-11-21T09:15:00Z".parse().expect("a time")));
     let held: Arc<dyn Clock> = Arc::<HeldClock>::clone(&clock);
     let store = Faulty::new(Arc::new(MemoryStore::new(held)));
@@ -35,7 +35,11 @@ async fn over_faults() -> (World, Arc<Faulty>) {
 }
 
 /// What the job does, vault after vault. Returns the repository under the new key, and the documents that were refused.
-async fn rotate(world: &World, former: Former<'_>, new: &[u8; 32]) -> Result<(Repository, Vec<String>), Error> {
+pub(super) async fn rotate(
+    world: &World,
+    former: Former<'_>,
+    new: &[u8; 32],
+) -> Result<(Repository, Vec<String>), Error> {
     let time = (world.clock.now(), &world.entropy as _);
     let rotation = match begin(Arc::clone(&world.store), former, new, time).await? {
         Begun::Done(repository) => return Ok((repository, Vec::new())),
@@ -56,7 +60,7 @@ async fn rotate(world: &World, former: Former<'_>, new: &[u8; 32]) -> Result<(Re
 }
 
 /// The same world under another key.
-fn under(world: &World, repository: Repository) -> World {
+pub(super) fn under(world: &World, repository: Repository) -> World {
     let entropy = dbkeeper::base::clock::SeededEntropy::new(70);
     World {
         clock: Arc::clone(&world.clock),
@@ -67,16 +71,16 @@ fn under(world: &World, repository: Repository) -> World {
     }
 }
 
-async fn rotated(world: &World) -> World {
+pub(super) async fn rotated(world: &World) -> World {
     let (repository, refused) = rotate(world, Former::Known(&KEY), &SECOND).await.expect("rotate");
     assert_eq!(refused, [""; 0]);
     under(world, repository)
 }
 
-const TABLES: fn(u32) -> [Table; 1] = |salt| [("table:1", rows(500, salt))];
+pub(super) const TABLES: fn(u32) -> [Table; 1] = |salt| [("table:1", rows(500, salt))];
 
 /// Two backups, the first one held, and a proof.
-async fn old_backups(world: &World) -> [BackupId; 2] {
+pub(super) async fn old_backups(world: &World) -> [BackupId; 2] {
     let vault = world.acme();
     let first = world.back_up(&vault, b"S", &TABLES(1)).await.expect("back up").marker.id;
     world.advance(24);
@@ -101,7 +105,7 @@ async fn old_backups(world: &World) -> [BackupId; 2] {
 }
 
 /// Everything that was stored before is whole, with every check, under this key alone.
-async fn check_old(world: &World, [first, second]: [BackupId; 2]) {
+pub(super) async fn check_old(world: &World, [first, second]: [BackupId; 2]) {
     let vault = world.acme();
     assert_eq!(world.restore(&vault, first).await.expect("restore"), expected(b"S", &TABLES(1)));
     assert_eq!(world.restore(&vault, second).await.expect("restore"), expected(b"S", &TABLES(2)));

@@ -194,6 +194,12 @@ impl Serialize for VaultPlan {
     }
 }
 
+/// True for what says that it is of later than now, by more than clocks may differ: no honest job wrote that, and it would
+/// have the last word for ever. `now` may be a [`cutoff`].
+pub(crate) fn is_of_the_future(at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    now + MARGIN + CLOCK_TOLERANCE < at
+}
+
 /// The time before which things must have expired to go: by the earlier of the two clocks.
 pub fn cutoff(ours: DateTime<Utc>, stores: Option<DateTime<Utc>>) -> DateTime<Utc> {
     ours.min(stores.unwrap_or(ours)) - MARGIN

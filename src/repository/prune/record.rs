@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{BackupId, RunId, TargetId};
 use crate::repository::marker::FORMAT;
 use crate::repository::prune::execute::Deleted;
-use crate::repository::prune::{Guard, REPORT_LIFE, VaultPlan};
+use crate::repository::prune::{Guard, REPORT_LIFE, VaultPlan, is_of_the_future};
 use crate::repository::{Error, Repository, erase, layout, signed};
 use crate::store::{self, ObjectKey};
 
@@ -27,7 +27,7 @@ const AFTER: &str = "prune-done";
 pub const KEPT_FOR_EVER: &str = "erase";
 
 /// So many records that do not verify are passed over.
-const RECORDS_TRIED: usize = 5;
+const RECORDS_TRIED: usize = 50;
 
 /// What is known of a vault from the last prune.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,10 @@ pub async fn read_reports(repository: &Repository, now: DateTime<Utc>) -> Result
     let mut listed = repository.store().list(layout::RUNS_PREFIX);
     while let Some(store::ObjectMeta { key, bytes, .. }) = listed.try_next().await.map_err(failed)? {
         let Some((run, worker)) = layout::parse_run_report(&key) else { continue };
+        if is_of_the_future(run.started_at(), now) && (worker == BEFORE || worker == erase::BEFORE) {
+            reports.problems.push(format!("object {key}: it is dated later than now; it was passed over"));
+            continue;
+        }
         match worker {
             BEFORE => drop(records.insert(run, key.clone())),
             erase::BEFORE => drop(erased.insert(run, key.clone())),
@@ -101,6 +105,11 @@ pub async fn read_reports(repository: &Repository, now: DateTime<Utc>) -> Result
             got => got.map_err(|source| Error::Store { action: "read the record of a prune", source })?,
         };
         match repository.read_record::<Record>(&bytes, key) {
+            Ok(record) if is_of_the_future(record.planned_at, now) => {
+                reports
+                    .problems
+                    .push(format!("object {key}: it says that it was written later than now; it was passed over"));
+            }
             Ok(record) if newest.as_ref().is_some_and(|(_, known)| record.planned_at < known.planned_at) => {}
             Ok(record) => newest = Some((*run, record)),
             Err(error) => reports.problems.push(format!("object {key}: {error}; it was passed over")),
@@ -111,7 +120,7 @@ pub async fn read_reports(repository: &Repository, now: DateTime<Utc>) -> Result
         reports.old.retain(|(old, _)| Some(old) != records.get(&run));
         reports.remembered = record.remembered();
         let since = RunId::new(run.started_at(), [0; 4]);
-        forget_erased(repository, &mut reports, erased.range(since..).map(|(_, key)| key)).await?;
+        forget_erased(repository, &mut reports, erased.range(since..).map(|(_, key)| key), now).await?;
     }
     Ok(reports)
 }
@@ -121,11 +130,17 @@ async fn forget_erased(
     repository: &Repository,
     reports: &mut Reports,
     erased: impl Iterator<Item = &ObjectKey>,
+    now: DateTime<Utc>,
 ) -> Result<(), Error> {
     for key in erased {
         let got = repository.store().get(key).await;
         let bytes = got.map_err(|source| Error::Store { action: "read the record of an erasure", source })?;
         match repository.read_record::<erase::Record>(&bytes, key) {
+            Ok(record) if is_of_the_future(record.at, now) => {
+                reports
+                    .problems
+                    .push(format!("object {key}: it says that it was written later than now; it was passed over"));
+            }
             Ok(record) => drop(reports.remembered.remove(&record.target)),
             Err(error) => reports.problems.push(format!("object {key}: {error}; it was passed over")),
         }
