@@ -26,7 +26,7 @@ use crate::repository::marker::{Marker, ObjectFacts};
 use crate::repository::pace::Pace;
 use crate::repository::vault::Vault;
 use crate::repository::verify::Finding;
-use crate::repository::{Error, Repository, rotation, signed};
+use crate::repository::{Error, Repository, signed, standing};
 use crate::store::{self, ObjectKey, ObjectStore};
 
 /// Objects of one vault that are under way at once.
@@ -83,7 +83,7 @@ pub async fn open_destination(
                 return Err(Error::Orphaned { location: destination.location() });
             }
             // First what tells which key is the repository's: without that nobody could open it.
-            for (place, body) in rotation::proven_documents(source).await? {
+            for (place, body) in standing::proven_documents(source).await? {
                 put(destination.as_ref(), &place, body).await?;
             }
             let got = source.store().get(&place).await;

@@ -13,7 +13,7 @@ use crate::repository::layout::{self, VaultObject};
 use crate::repository::manifest::Manifest;
 use crate::repository::marker::Marker;
 use crate::repository::proof::Proof;
-use crate::repository::{RepositoryDocument, checkpoint, json, rotation, signed, vault, vouch};
+use crate::repository::{RepositoryDocument, checkpoint, json, signed, standing, vault, vouch};
 
 /// A kind of stored object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub fn read(kind: Kind, bytes: &[u8]) -> Result<(), String> {
         Kind::Release => document::<Release>(bytes),
         Kind::Proof => document::<Proof>(bytes),
         Kind::Vouch => vouch::read_shape(bytes),
-        Kind::Rotation => rotation::read_shape(bytes),
+        Kind::Rotation => standing::read_shape(bytes),
         Kind::Report => document::<serde_json::Value>(bytes),
         Kind::Index => {
             let own = TargetId::tenant("acme").expect("a name");

@@ -43,6 +43,7 @@ pub mod verify;
 
 pub mod signed;
 mod slots;
+mod standing;
 pub mod vault;
 pub mod vouch;
 
@@ -63,7 +64,7 @@ pub struct Repository {
     id: RepositoryId,
     key: Option<Arc<zeroize::Zeroizing<[u8; 32]>>>,
     /// What the key replaced, where it is not the first one.
-    replaced: Option<Arc<rotation::Replaced>>,
+    replaced: Option<Arc<standing::Replaced>>,
 }
 
 /// Without the key: what prints itself is printed sooner or later.

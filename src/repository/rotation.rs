@@ -21,6 +21,12 @@
 //! writers begin epochs of their own (see [`EpochDocument`](crate::repository::vault::EpochDocument)), and with other keys for
 //! chunks the first backup stores everything once more.
 //!
+//! Of two rotations at once the first goes on, and the other is told. Whoever has the former key, and may put objects, can still
+//! be a nuisance: until our first step lies there, a step of the thief's to a key of the thief's own stops every job and our
+//! rotation too; and a `done` of that key beside it, whenever it is put before ours, stops our last step. Both are told with
+//! the thief's key's name, and end when somebody who may delete takes that folder of `rotations/` away. No such step lets the
+//! thief's key open a repository that has ours, and none that comes after our last one changes anything for us.
+//!
 //! Where the former key is lost, nothing can be proven any more: the new key then vouches for what is there
 //! ([`Former::Lost`]), and the operator is told so.
 
@@ -29,12 +35,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::base::clock::Entropy;
-use crate::base::ids::{Hash32, RunId};
+use crate::base::ids::RunId;
 use crate::base::repository_key::RepositoryKey;
 use crate::base::secret::Secret;
 use crate::codec::digest::sha256;
@@ -42,61 +46,9 @@ use crate::codec::seal;
 use crate::repository::keys::{self, KeyId, RepositoryId};
 use crate::repository::layout::{self, RotationDocument};
 use crate::repository::marker::FORMAT;
+use crate::repository::standing::{Done, Replaced, Retired, Standing, standing};
 use crate::repository::{Error, Repository, reports, signed};
 use crate::store::{self, ObjectKey, ObjectStore};
-
-/// So many documents of rotations are looked through; more have been planted.
-const MAX_DOCUMENTS: usize = 1000;
-
-/// `retired.<former>.<new>.json`: signed by the former key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::repository) struct Retired {
-    format: u32,
-    repository: String,
-    rotation: RunId,
-    key: KeyId,
-    successor: KeyId,
-    at: DateTime<Utc>,
-}
-
-/// `done.<new>.json`: signed by the new key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::repository) struct Done {
-    format: u32,
-    repository: String,
-    rotation: RunId,
-    key: KeyId,
-    at: DateTime<Utc>,
-    /// The former keys that are known, the newest first, one a line, sealed.
-    former_keys: String,
-    /// True where one of the former keys was lost.
-    former_lost: bool,
-    /// Records below `runs/` that still decide something, by their keys.
-    documents: BTreeMap<String, Hash32>,
-}
-
-/// What a repository key replaced.
-pub(crate) struct Replaced {
-    /// When it became the repository's.
-    pub(crate) at: DateTime<Utc>,
-    /// The former keys that are known, the newest first.
-    pub(crate) former: Vec<Zeroizing<[u8; 32]>>,
-    /// True where one of them was lost.
-    pub(crate) lost: bool,
-    documents: BTreeMap<String, Hash32>,
-}
-
-/// What a key is to a repository.
-pub(in crate::repository) enum Standing {
-    /// It signs.
-    Current(Option<Replaced>),
-    /// It has a successor, which signs already if `finished`.
-    Retired { rotation: RunId, successor: KeyId, at: DateTime<Utc>, finished: bool, before: Option<Replaced> },
-    /// It is to be the next one.
-    Coming(RunId),
-    /// None of these.
-    Unknown,
-}
 
 /// The key that is replaced.
 #[derive(Clone, Copy)]
@@ -111,6 +63,8 @@ pub enum Former<'a> {
 #[derive(Clone, Debug)]
 pub struct Rotation {
     id: RunId,
+    /// The first step was taken by an earlier call.
+    resumed: bool,
     /// The repository as the former key sees it; unproven where that is lost.
     pub former: Repository,
     /// The repository as the new key sees it.
@@ -123,95 +77,6 @@ pub enum Begun {
     Rotation(Rotation),
     /// The new key is the repository's already.
     Done(Repository),
-}
-
-/// What the store has below `rotations/`.
-async fn documents(store: &dyn ObjectStore) -> Result<Vec<(RunId, RotationDocument, ObjectKey)>, Error> {
-    let failed = |source| Error::Store { action: "look for rotations of the repository key", source };
-    let (mut found, mut objects) = (Vec::new(), store.list(layout::ROTATIONS_PREFIX));
-    while let Some(object) = objects.try_next().await.map_err(failed)? {
-        let Some((id, document)) = layout::parse_rotation(&object.key) else { continue };
-        if found.len() == MAX_DOCUMENTS {
-            let what = format!("there are more than {MAX_DOCUMENTS} documents of rotations");
-            return Err(Error::Tampered { key: object.key, what });
-        }
-        found.push((id, document, object.key));
-    }
-    Ok(found)
-}
-
-/// A document that this key signed and that is what its name says; `None` for any other.
-async fn signed_by<T: serde::de::DeserializeOwned>(
-    store: &dyn ObjectStore,
-    place: &ObjectKey,
-    (key, id): (&[u8; 32], RepositoryId),
-) -> Result<Option<T>, Error> {
-    let bytes = match store.get(place).await {
-        Err(error) if error.is_not_found() || matches!(error, store::Error::TooLarge { .. }) => return Ok(None),
-        got => got.map_err(|source| Error::Store { action: "read a rotation of the repository key", source })?,
-    };
-    Ok(signed::read(&bytes, place, &keys::repository_mac(key, id)).ok())
-}
-
-/// Finds out what `key` is to the repository whose `dbkeeper.json` is `document`.
-pub(in crate::repository) async fn standing(
-    store: &dyn ObjectStore,
-    (document, id): (&[u8], RepositoryId),
-    key: &[u8; 32],
-) -> Result<Standing, Error> {
-    let (own, name) = (KeyId::of(key, id), id.to_string());
-    let all = documents(store).await?;
-    let (mut done, mut retired): (Option<Done>, Option<Retired>) = (None, None);
-    for (rotation, what, place) in &all {
-        match what {
-            RotationDocument::Done(of) if *of == own => {
-                let read: Option<Done> = signed_by(store, place, (key, id)).await?;
-                let fits =
-                    |it: &Done| (it.format, &it.repository, it.rotation, it.key) == (FORMAT, &name, *rotation, own);
-                done = read.filter(fits).or(done);
-            }
-            RotationDocument::Retired(of, successor) if *of == own => {
-                let read: Option<Retired> = signed_by(store, place, (key, id)).await?;
-                let fits = |it: &Retired| {
-                    (it.format, &it.repository, it.rotation) == (FORMAT, &name, *rotation)
-                        && (it.key, it.successor) == (own, *successor)
-                };
-                retired = read.filter(fits).or(retired);
-            }
-            _ => {}
-        }
-    }
-    let place = layout::repository_document();
-    let is_first = signed::is_signed_by(document, &place, &keys::repository_mac(key, id));
-    let is_coming = |(rotation, what, _): &(RunId, RotationDocument, ObjectKey)| match what {
-        RotationDocument::Retired(_, successor) if *successor == own => Some(*rotation),
-        _ => None,
-    };
-    let is_own = is_first || done.is_some();
-    let before = done.map(|done| done.open(key, id)).transpose()?;
-    Ok(match retired {
-        Some(Retired { rotation, successor, at, .. }) => {
-            let finished = all.iter().any(|(_, what, _)| *what == RotationDocument::Done(successor));
-            Standing::Retired { rotation, successor, at, finished, before }
-        }
-        None if is_own => Standing::Current(before),
-        None => all.iter().find_map(is_coming).map_or(Standing::Unknown, Standing::Coming),
-    })
-}
-
-impl Done {
-    /// Opens the former keys.
-    fn open(self, key: &[u8; 32], id: RepositoryId) -> Result<Replaced, Error> {
-        let place = layout::rotation(&self.rotation, RotationDocument::Done(self.key));
-        let damaged = |what: String| Error::Damaged { key: place.clone(), what };
-        let opened = seal::open_text(&self.former_keys, &[keys::former_keys(key, id)]);
-        let opened = opened.map_err(|error| damaged(error.to_string()))?;
-        let former =
-            opened.reveal().lines().map(|line| RepositoryKey::parse(line).map(|it| Zeroizing::new(*it.bytes())));
-        let former: Result<Vec<_>, _> = former.collect();
-        let former = former.map_err(|error| damaged(format!("it holds {error}")))?;
-        Ok(Replaced { at: self.at, former, lost: self.former_lost, documents: self.documents })
-    }
 }
 
 /// Begins to replace the repository key by `new`, or goes on where that was interrupted.
@@ -235,36 +100,24 @@ pub async fn begin(
     };
     let (mut replaced, mut of_former) =
         (Replaced { at: now, former: Vec::new(), lost: true, documents: BTreeMap::new() }, None);
+    let mut resumed = false;
     if let Former::Known(key) = former {
         let successor = KeyId::of(new, id);
         let before = match standing(store.as_ref(), (&document, id), key).await? {
             Standing::Current(before) => {
-                let rotation = RunId::new(now, entropy.tail());
-                let retired = Retired {
-                    format: FORMAT,
-                    repository: id.to_string(),
-                    rotation,
-                    key: KeyId::of(key, id),
-                    successor,
-                    at: now,
-                };
-                let place = layout::rotation(&rotation, RotationDocument::Retired(retired.key, successor));
-                let body = signed::write(&retired, &place, &keys::repository_mac(key, id));
-                if !put(store.as_ref(), &place, body).await? {
-                    let what = "the store does not keep it as it was put".to_owned();
-                    return Err(Error::Damaged { key: place, what });
+                going_on = Some(retire(store.as_ref(), (key, id), successor, (now, entropy)).await?);
+                before
+            }
+            Standing::Retired { successor: planned, at, finished, all, before, .. } => {
+                // Whoever has the former key can plant others beside ours: ours goes on, wherever it stands among them.
+                going_on = all.iter().find(|(_, planned, _)| *planned == successor).map(|(rotation, ..)| *rotation);
+                match (going_on, finished) {
+                    (Some(_), _) => resumed = true,
+                    (None, true) => return Err(Error::KeyReplaced { location, at, successor: planned }),
+                    (None, false) => return Err(Error::RotationUnfinished { location, successor: Some(planned) }),
                 }
-                going_on = Some(rotation);
                 before
             }
-            Standing::Retired { rotation, successor: planned, finished: false, before, .. } if planned == successor => {
-                going_on = Some(rotation);
-                before
-            }
-            Standing::Retired { finished: false, successor, .. } => {
-                return Err(Error::RotationUnfinished { location, successor: Some(successor) });
-            }
-            Standing::Retired { at, successor, .. } => return Err(Error::KeyReplaced { location, at, successor }),
             Standing::Coming(_) | Standing::Unknown => return Err(Error::WrongKey { location }),
         };
         replaced.former.push(Zeroizing::new(*key));
@@ -276,15 +129,60 @@ pub async fn begin(
         Some(former) => former,
         None => Repository::open_without_key(Arc::clone(&store)).await?,
     };
-    let rotation = going_on.unwrap_or_else(|| RunId::new(now, entropy.tail()));
+    let id_of_rotation = going_on.unwrap_or_else(|| RunId::new(now, entropy.tail()));
     let renewed = Repository::assembled(store, id, new, Some(replaced));
-    Ok(Begun::Rotation(Rotation { id: rotation, former, renewed }))
+    let rotation = Rotation { id: id_of_rotation, resumed, former, renewed };
+    rotation.check_alone().await?;
+    Ok(Begun::Rotation(rotation))
+}
+
+/// The first step: from here on jobs with the former key are refused.
+async fn retire(
+    store: &dyn ObjectStore,
+    (key, id): (&[u8; 32], RepositoryId),
+    successor: KeyId,
+    (now, entropy): (DateTime<Utc>, &dyn Entropy),
+) -> Result<RunId, Error> {
+    let rotation = RunId::new(now, entropy.tail());
+    let (format, repository, key_id) = (FORMAT, id.to_string(), KeyId::of(key, id));
+    let retired = Retired { format, repository, rotation, key: key_id, successor, at: now };
+    let place = layout::rotation(&rotation, RotationDocument::Retired(key_id, successor));
+    let body = signed::write(&retired, &place, &keys::repository_mac(key, id));
+    match put(store, &place, body).await? {
+        true => Ok(rotation),
+        false => Err(Error::Damaged { key: place, what: "the store does not keep it as it was put".to_owned() }),
+    }
 }
 
 impl Rotation {
     /// The id of the rotation.
     pub fn id(&self) -> RunId {
         self.id
+    }
+
+    /// An error where another key is about to take the place of the same one, or has: only one of them may.
+    ///
+    /// Of two that began at once the first goes on. One that goes on later asks only whether another is finished: else whoever
+    /// has the former key could forestall it for ever, with a rotation dated before every other.
+    async fn check_alone(&self) -> Result<(), Error> {
+        let (Some(former), Some(new)) = (&self.former.key, self.renewed.key_id()) else { return Ok(()) };
+        let store = self.renewed.store.as_ref();
+        let document = Repository::read_document(store).await?;
+        let Standing::Retired { all, .. } = standing(store, (&document, self.renewed.id), former).await? else {
+            return Ok(());
+        };
+        let location = store.location();
+        let mut others = all.into_iter().filter(|(_, successor, _)| *successor != new).peekable();
+        let first = others.peek().copied();
+        if let Some((rotation, successor, _)) = others.find(|(.., finished)| *finished) {
+            return Err(Error::KeyReplaced { location, at: rotation.started_at(), successor });
+        }
+        match first {
+            Some((rotation, successor, _)) if !self.resumed && (rotation, successor) < (self.id, new) => {
+                Err(Error::RotationUnfinished { location, successor: Some(successor) })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the new key the repository's. Every vault must have been vouched for. The object is locked until `keep`, where
@@ -297,6 +195,7 @@ impl Rotation {
         let no_key = || Error::NoKey { action: "replacing the repository key" };
         let (mac, key) = (self.renewed.mac().ok_or_else(no_key)?, self.renewed.key_id().ok_or_else(no_key)?);
         let replaced = self.renewed.replaced.as_deref().ok_or_else(no_key)?;
+        self.check_alone().await?;
         let documents = reports::that_decide(&self.former, now).await?;
         let mut done = Done {
             format: FORMAT,
@@ -319,8 +218,12 @@ impl Rotation {
             }
         }
         if let Some(until) = keep {
-            let retained = store.retain(&place, until).await;
-            retained.map_err(|source| Error::Store { action: "lock what names the repository key", source })?;
+            let first = |former| layout::rotation(&self.id, RotationDocument::Retired(former, key));
+            // Without the first step the former key would open the repository again.
+            for place in self.former.key_id().map(first).into_iter().chain([place]) {
+                let retained = store.retain(&place, until).await;
+                retained.map_err(|source| Error::Store { action: "lock what names the repository key", source })?;
+            }
         }
         let secret = self.renewed.key.as_ref().ok_or_else(no_key)?;
         Repository::open(store, secret).await
@@ -432,35 +335,4 @@ impl Repository {
         let fits = replaced.lost || former.any(|mac| signed::is_signed_by(bytes, place, &mac));
         if is_old && fits { signed::read_unverified::<serde_json::Value>(bytes).map(drop) } else { read }
     }
-}
-
-/// The documents on the rotations that led to this key, proven: a copy needs them as the repository does.
-pub(in crate::repository) async fn proven_documents(repository: &Repository) -> Result<Vec<(ObjectKey, Bytes)>, Error> {
-    let macs: Vec<_> = repository
-        .mac()
-        .into_iter()
-        .chain(
-            repository
-                .replaced
-                .iter()
-                .flat_map(|it| it.former.iter())
-                .map(|key| keys::repository_mac(key, repository.id)),
-        )
-        .collect();
-    let mut proven = Vec::new();
-    for (_, _, place) in documents(repository.store.as_ref()).await? {
-        let got = repository.store.get(&place).await;
-        let bytes = got.map_err(|source| Error::Store { action: "read a rotation of the repository key", source })?;
-        if macs.iter().any(|mac| signed::is_signed_by(&bytes, &place, mac)) {
-            proven.push((place, bytes));
-        }
-    }
-    Ok(proven)
-}
-
-/// Reads the documents of a rotation for their shape only.
-pub(in crate::repository) fn read_shape(bytes: &[u8]) -> Result<(), String> {
-    let done = signed::read_unverified::<Done>(bytes);
-    let retired = || signed::read_unverified::<Retired>(bytes).map(drop);
-    done.map(drop).or_else(|_| retired()).map_err(|error| error.to_string())
 }

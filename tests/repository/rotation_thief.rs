@@ -1,16 +1,23 @@
 //! What whoever has the repository key that is about to be replaced plants before and while that is done.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
+use dbkeeper::base::class::Class;
 use dbkeeper::base::clock::Clock;
 use dbkeeper::base::ids::RunId;
 use dbkeeper::repository::checkpoint::erased_since;
 use dbkeeper::repository::prune::record::read_reports;
 use dbkeeper::repository::reports::store_report;
-use dbkeeper::repository::rotation::Former;
+use dbkeeper::repository::rotation::{Begun, Former, Rotation, begin};
+use dbkeeper::repository::{Error, Repository};
+use dbkeeper::store::memory::MemoryStore;
+use dbkeeper::store::{ObjectKey, ObjectStore};
 
 use crate::repository::prune::{policy, prune};
-use crate::repository::rotation::{SECOND, TABLES, check_old, old_backups, rotate, rotated, under};
+use crate::repository::rotation::{SECOND, TABLES, THIRD, check_old, old_backups, over_faults, rotate, rotated, under};
 use crate::repository::support::{KEY, World, expected};
+use crate::support::faults::{Call, Fault};
 
 /// A record of an erasure as a thief signs it.
 async fn plant_erasure(world: &World, run: RunId, at: chrono::DateTime<chrono::Utc>) {
@@ -81,4 +88,94 @@ async fn where_the_former_key_is_lost_no_record_of_a_run_is_believed() {
     let (repository, _) = rotate(&world, Former::Lost, &SECOND).await.expect("rotate");
     assert!(read_reports(&repository, now).await.expect("read").remembered.is_empty());
     assert!(erased_since(&repository, (now, now)).await.expect("list").is_empty());
+}
+
+/// Puts what the one store has below `prefix` into the other.
+async fn carry(from: &dyn ObjectStore, to: &dyn ObjectStore, prefix: &str) {
+    for object in from.list_page(prefix, None).await.expect("list").objects {
+        to.put(&object.key, from.get(&object.key).await.expect("get")).await.expect("put");
+    }
+}
+
+async fn begun(world: &World, store: &Arc<dyn ObjectStore>, new: &[u8; 32]) -> Result<Rotation, Error> {
+    let time = (world.clock.now(), &world.entropy as _);
+    match begin(Arc::clone(store), Former::Known(&KEY), new, time).await? {
+        Begun::Rotation(rotation) => Ok(rotation),
+        Begun::Done(_) => panic!("it is not finished"),
+    }
+}
+
+/// An empty vault's world, and the same store once more: what the second sees later is what two jobs at once do not see.
+async fn twice() -> (World, Arc<dyn ObjectStore>) {
+    let world = World::new().await;
+    let other: Arc<dyn ObjectStore> =
+        Arc::new(MemoryStore::new(Arc::<dbkeeper::base::clock::HeldClock>::clone(&world.clock)));
+    carry(world.store.as_ref(), other.as_ref(), "").await;
+    (world, other)
+}
+
+#[tokio::test]
+async fn of_two_rotations_at_once_the_first_ends_and_the_other_is_told() {
+    let (world, other) = twice().await;
+    let first = begun(&world, &world.store, &SECOND).await.expect("begin");
+    world.advance(1);
+    let second = begun(&world, &other, &THIRD).await.expect("begin");
+    carry(other.as_ref(), world.store.as_ref(), "rotations/").await;
+    carry(world.store.as_ref(), other.as_ref(), "rotations/").await;
+    let time = (world.clock.now(), &world.entropy as _);
+    let lost = second.finish(time, None).await.expect_err("it came later");
+    assert!(matches!(lost, Error::RotationUnfinished { successor: Some(_), .. }), "{lost}");
+    first.finish(time, None).await.expect("it came first");
+    carry(world.store.as_ref(), other.as_ref(), "rotations/").await;
+    let late = begun(&world, &other, &THIRD).await.expect_err("another is finished");
+    assert!(matches!(late, Error::KeyReplaced { .. }), "{late}");
+    assert!(Repository::open(Arc::clone(&other), &SECOND).await.is_ok());
+    assert!(Repository::open(other, &THIRD).await.is_err());
+}
+
+#[tokio::test]
+async fn a_rotation_that_has_begun_goes_on_whatever_the_holder_of_the_former_key_signs() {
+    for hours in [-1000, 1000] {
+        let (world, other) = twice().await;
+        world.advance(hours);
+        begun(&world, &other, &THIRD).await.expect("the thief's");
+        world.advance(-hours);
+        let ours = begun(&world, &world.store, &SECOND).await.expect("begin");
+        let own = Repository::key_id(&ours.renewed).expect("a key");
+        carry(other.as_ref(), world.store.as_ref(), "rotations/").await;
+        // A name alone is no end of a rotation.
+        let name = format!("rotations/{}/done.{own}.json", ours.id());
+        let name = ObjectKey::new(&name).expect("a key");
+        world.store.put(&name, "{}\n{}\n".into()).await.expect("plant");
+        let time = (world.clock.now(), &world.entropy as _);
+        let again = begun(&world, &world.store, &SECOND).await.expect("go on");
+        again.finish(time, None).await.expect("finish");
+        assert!(Repository::open(Arc::clone(&world.store), &SECOND).await.is_ok());
+        assert!(matches!(Repository::open(Arc::clone(&world.store), &KEY).await, Err(Error::KeyReplaced { .. })));
+    }
+}
+
+#[tokio::test]
+async fn names_of_other_keys_below_the_rotations_stop_nobody_however_many() {
+    let world = World::new().await;
+    for number in 0..1100 {
+        let key = format!("rotations/20261121T091500Z-{number:08x}/done.{number:016x}.json");
+        world.store.put(&ObjectKey::new(&key).expect("a key"), "{}".into()).await.expect("plant");
+    }
+    assert!(Repository::open(Arc::clone(&world.store), &KEY).await.is_ok());
+    rotated(&world).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_for_good_below_the_rotations_counts_as_not_signed() {
+    let (world, store) = over_faults().await;
+    let own = world.repository.key_id().expect("a key");
+    let key = format!("rotations/20261121T091500Z-00000001/retired.{own}.0123456789abcdef.json");
+    world.store.put(&ObjectKey::new(&key).expect("a key"), "{}".into()).await.expect("plant");
+    let its = move |call: &Call| call.operation == "get" && call.key == key;
+    store.when(1, Fault::Fail(Class::Store), its.clone());
+    assert!(Repository::open(Arc::clone(&world.store), &KEY).await.is_ok());
+    // A passing failure tells nothing: the key may have been replaced.
+    store.when(1, Fault::Fail(Class::Transient), its);
+    assert!(Repository::open(Arc::clone(&world.store), &KEY).await.is_err());
 }
