@@ -7,6 +7,7 @@ use dbkeeper::base::class::Class;
 use dbkeeper::base::clock::Clock;
 use dbkeeper::base::ids::RunId;
 use dbkeeper::repository::checkpoint::erased_since;
+use dbkeeper::repository::prune::Guard;
 use dbkeeper::repository::prune::record::read_reports;
 use dbkeeper::repository::reports::store_report;
 use dbkeeper::repository::rotation::{Begun, Former, Rotation, begin};
@@ -14,7 +15,7 @@ use dbkeeper::repository::{Error, Repository};
 use dbkeeper::store::memory::MemoryStore;
 use dbkeeper::store::{ObjectKey, ObjectStore};
 
-use crate::repository::prune::{policy, prune};
+use crate::repository::prune::{planned, policy, prune};
 use crate::repository::rotation::{SECOND, TABLES, THIRD, check_old, old_backups, over_faults, rotate, rotated, under};
 use crate::repository::support::{KEY, World, expected};
 use crate::support::faults::{Call, Fault};
@@ -178,4 +179,30 @@ async fn what_cannot_be_read_for_good_below_the_rotations_counts_as_not_signed()
     // A passing failure tells nothing: the key may have been replaced.
     store.when(1, Fault::Fail(Class::Transient), its);
     assert!(Repository::open(Arc::clone(&world.store), &KEY).await.is_err());
+}
+
+#[tokio::test]
+async fn a_vouch_that_is_gone_or_torn_does_not_cost_the_newest_backups() {
+    for torn in [false, true] {
+        let world = World::new().await;
+        let old = old_backups(&world).await;
+        let new = rotated(&world).await;
+        new.advance(24);
+        new.back_up(&new.acme(), b"S", &TABLES(3)).await.expect("back up");
+        new.advance(24 * 500);
+        let before = planned(&new, &new.acme(), &policy(3)).await.expect("plan");
+        assert!(!before.is_refused(), "{:?}", before.refusals);
+        let vouches = new.store.list_page("vaults/tenant/acme/vouches/", None).await.expect("list").objects;
+        let place = &vouches[0].key;
+        let bytes = new.store.get(place).await.expect("get");
+        new.store.delete(std::slice::from_ref(place)).await.expect("delete");
+        if torn {
+            new.store.put(place, bytes.slice(..bytes.len() / 2)).await.expect("put");
+        }
+        let plan = planned(&new, &new.acme(), &policy(3)).await.expect("plan");
+        assert!(plan.removals.is_empty() || plan.is_refused(), "{plan:?}");
+        assert!(plan.refusals.iter().all(|refusal| refusal.guard == Guard::Damaged), "{:?}", plan.refusals);
+        let told = |word: &str| plan.refusals.iter().any(|refusal| refusal.reason.contains(word));
+        assert!(told(&old[1].to_string()) && told("vouches") == torn, "{:?}", plan.refusals);
+    }
 }

@@ -194,13 +194,22 @@ fn share(policy: &Policy, committed: usize, gone: usize) -> Option<String> {
         .then(|| format!("{gone} of {committed} backups would go ({share} %), and at most {most} % may at once"))
 }
 
-/// The newest backup, and held ones that have expired, must be whole before older ones go.
+/// The newest backup, and held ones that have expired, must be whole before older ones go. After the key was replaced whatever
+/// is older than that must be known too: where the vouch for it is gone or torn, backups that stay would look like forged ones.
 fn damaged(survey: &Survey) -> impl Iterator<Item = String> {
     let newest = survey.known.last_key_value().map(|(id, _)| *id);
-    let of_interest = survey.known.iter().filter(move |(id, _)| Some(**id) == newest || survey.held.contains_key(*id));
-    of_interest.filter_map(|(id, known)| match known {
+    let unvouched = |id: &BackupId, known: &Known| {
+        matches!(known, Known::Forged(_)) && survey.key_since.is_some_and(|since| id.created_at() <= since)
+    };
+    let of_interest = survey
+        .known
+        .iter()
+        .filter(move |(id, known)| Some(**id) == newest || survey.held.contains_key(*id) || unvouched(id, known));
+    let backups = of_interest.filter_map(|(id, known)| match known {
         Known::Whole(..) => None,
         Known::Broken(.., what) => Some(format!("backup {id} is not whole: {what}")),
         Known::Forged(what) => Some(format!("backup {id} does not verify: {what}")),
-    })
+    });
+    let vouches = survey.bad_vouches.iter().map(|what| format!("what vouches for older backups is damaged: {what}"));
+    backups.chain(vouches)
 }

@@ -41,6 +41,10 @@ pub struct Survey {
     pub remembered: Option<Remembered>,
     /// What is wrong with holds.
     pub problems: Vec<String>,
+    /// When the repository's key took the place of another, if it did: what is older is believed for its vouches only.
+    pub key_since: Option<DateTime<Utc>>,
+    /// Vouches that do not verify: one sentence each.
+    pub bad_vouches: Vec<String>,
 }
 
 impl Survey {
@@ -64,9 +68,13 @@ pub async fn survey(
     vault.writer_keys("pruning")?;
     let (listing, objects) = vault.list_objects().await?;
     let (held, problems) = in_force(vault, &listing, now).await?;
-    let mut known = BTreeMap::new();
+    let (mut known, mut bad_vouches) = (BTreeMap::new(), Vec::new());
+    let key_since = vault.repository().key_since();
     let expired = |id: &BackupId| id.expires_at() <= cutoff;
     if listing.committed.iter().any(expired) {
+        if key_since.is_some() {
+            bad_vouches.extend(vault.bad_vouches(&listing).await?.iter().map(ToString::to_string));
+        }
         let mut whole = 0;
         for id in listing.committed.iter().rev() {
             let read = read(vault, &listing, *id).await?;
@@ -82,7 +90,7 @@ pub async fn survey(
             known.extend(read(vault, &listing, id).await?.map(|read| (id, read)));
         }
     }
-    Ok(Survey { target: vault.target().clone(), objects, known, held, remembered, problems })
+    Ok(Survey { target: vault.target().clone(), objects, known, held, remembered, problems, key_since, bad_vouches })
 }
 
 /// What its marker says; `None` if it was removed since the listing.
