@@ -48,10 +48,10 @@ pub(super) async fn run(arguments: &Backup, context: &Context) -> Result<Exit, F
 }
 
 fn with_unprotected(report: RunReport, more: Vec<String>) -> RunReport {
-    let RunReport { run_id, seconds, targets, mut unprotected, findings, result, requests, .. } = report;
+    let RunReport { run_id, seconds, targets, mut unprotected, findings, doubt, result, requests, .. } = report;
     unprotected.extend(more);
     let stopped = result == crate::run::report::RunResult::Stopped;
-    RunReport { findings, requests, ..RunReport::new(run_id, seconds, targets, unprotected, stopped) }
+    RunReport { findings, doubt, requests, ..RunReport::new(run_id, seconds, targets, unprotected, stopped) }
 }
 
 fn figures(report: &RunReport) -> String {

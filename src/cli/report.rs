@@ -56,10 +56,27 @@ fn names(targets: &[&TargetReport]) -> String {
 pub(super) fn exit_of(report: &RunReport, signal: Option<Signal>) -> Exit {
     match (signal, report.result) {
         (Some(signal), RunResult::Stopped) => signal.exit(),
-        (_, RunResult::Ok) => Exit::GOOD,
+        (_, RunResult::Ok) => report.doubt.map_or(Exit::GOOD, |class| Exit::of(class, signal)),
         _ => match report.only_class().map(|class| Exit::of(class, signal)) {
             Some(exit) if exit != Exit::UNEXPECTED && exit != Exit::EMPTY => exit,
             _ => Exit::SOME_FAILED,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::TargetId;
+
+    #[test]
+    fn a_run_of_which_the_store_does_not_tell_whether_it_counts_is_not_good() {
+        for (stopped, found, exit) in [(false, 1, Exit::STORE), (true, 0, Exit::SOME_FAILED)] {
+            let target = TargetReport::new(TargetId::tenant("a").expect("a name"), TargetResult::Ok, None);
+            let run = "20261121T091500Z-3fa9c2d1".parse().expect("an id");
+            let mut report = RunReport::new(run, 1.0, vec![target], Vec::new(), stopped);
+            report.cannot_tell("the store did not answer in time".to_owned());
+            assert_eq!((report.findings.len(), exit_of(&report, None)), (found, exit));
+        }
     }
 }

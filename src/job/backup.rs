@@ -100,15 +100,22 @@ pub async fn backup(context: &Context, request: &Request) -> Result<RunReport, E
     targets.extend(run.all(ready).await);
     // A store that stands still says nothing about the key, and must not hold up the end of a run.
     let current = tokio::time::timeout(run.last_word_limit(), run.repository.check_still_current()).await;
-    if let Ok(Err(error)) = current
-        && error.class() == Class::Key
-    {
-        count_for_nothing(&mut targets, &error);
-    }
+    let unsure = match current {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) if error.class() == Class::Key => {
+            count_for_nothing(&mut targets, &error);
+            None
+        }
+        Ok(Err(error)) => Some(chain(&error)),
+        Err(_) => Some("the store did not answer in time".to_owned()),
+    };
     targets.extend(missing.named);
     let (seconds, stopped) = (began.elapsed().as_secs_f64(), context.stop.is_cancelled());
     let mut report = RunReport::new(id, seconds, targets, missing.nameless, stopped);
     report.findings = findings;
+    if let Some(reason) = unsure {
+        report.cannot_tell(format!("whether the repository key was replaced during this run cannot be told: {reason}"));
+    }
     report.requests = context.requests.total();
     if let Err(reason) = run.store_report(&report, request.shard).await {
         report.findings.push(format!("the run report could not be stored: {reason}"));

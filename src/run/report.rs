@@ -115,6 +115,9 @@ pub struct RunReport {
     pub unprotected: Vec<String>,
     /// What discovery found that an operator must know, one sentence each.
     pub findings: Vec<String>,
+    /// What a finding means for the exit code although every target is done.
+    #[serde(skip)]
+    pub doubt: Option<Class>,
     /// How often the store was asked, where that costs something.
     #[serde(default)]
     pub requests: Option<Requests>,
@@ -165,8 +168,16 @@ impl RunReport {
             (false, 0, _) => RunResult::Failed,
             (false, ..) => RunResult::Partial,
         };
-        let (started_at, findings, requests) = (run_id.started_at(), Vec::new(), None);
-        Self { run_id, result, started_at, seconds, totals, targets, unprotected, findings, requests }
+        let (started_at, findings, doubt, requests) = (run_id.started_at(), Vec::new(), None, None);
+        Self { run_id, result, started_at, seconds, totals, targets, unprotected, findings, doubt, requests }
+    }
+
+    /// Tells that the store left open whether this run counts. One that was stopped had no time to ask: that is said already.
+    pub fn cannot_tell(&mut self, finding: String) {
+        if self.result != RunResult::Stopped {
+            self.findings.push(finding);
+            self.doubt = Some(Class::Store);
+        }
     }
 
     /// The one class of all failures, where nothing at all succeeded.
